@@ -1,0 +1,325 @@
+/* The GPU backends' host side: opens a driver, loads the device code, launches it. No vendor's name in here. */
+#include "gpu.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct gpu_state {
+    const gpu_vendor *vendor;
+    void *library;
+    gpu_driver driver;
+    int device;
+    void *place; /* what vendor->enter makes current */
+    void *module, *function;
+    int multiprocessors;
+};
+
+static const char *words_for(const gpu_driver *driver, int error)
+{
+    const char *words = NULL;
+    if (driver->error_text)
+        words = driver->error_text(error);
+    else
+        driver->error_string(error, &words);
+    return words ? words : "unknown to the driver";
+}
+
+static dm_status driver_failed(const gpu_state *gpu, const char *doing, int error)
+{
+    const dm_status status = error == gpu->vendor->out_of_memory_error ? DM_ERR_OUT_OF_MEMORY : DM_ERR_DRIVER;
+    return dm_fail(status, "%s: driver error %d: %s", doing, error, words_for(&gpu->driver, error));
+}
+
+/* ---- The driver library ---- */
+
+/* Whether dlopen's message says that the library itself is not there, in the words of the current locale. */
+static bool is_absent(const char *message, const char *library)
+{
+    const char *reason = strerror(ENOENT);
+    const size_t prefix = strlen(library), length = strlen(message), tail = strlen(reason);
+    return strncmp(message, library, prefix) == 0 && message[prefix] == ':' && length > tail &&
+           strcmp(message + length - tail, reason) == 0;
+}
+
+static void set_reason(dm_backend_info *info, dm_backend_state state, const char *reason)
+{
+    info->state = state;
+    snprintf(info->reason, sizeof info->reason, "%s", reason);
+}
+
+/* Opens the library and resolves every entry point; NULL, with state and reason in info, if that fails. */
+static void *load_driver(const gpu_vendor *vendor, const char *path, gpu_driver *driver, dm_backend_info *info)
+{
+    char reason[sizeof info->reason];
+    void *library = dlopen(path ? path : vendor->library, RTLD_NOW | RTLD_LOCAL);
+    if (!library) {
+        const char *message = dlerror();
+        const bool absent = !path && is_absent(message, vendor->library);
+        snprintf(reason, sizeof reason, absent ? "no driver: %s is not installed" : "driver cannot be opened: %s",
+                 absent ? vendor->library : message);
+        set_reason(info, absent ? DM_BACKEND_NO_DRIVER : DM_BACKEND_DRIVER_FAILED, reason);
+        return NULL;
+    }
+    for (size_t i = 0; i < vendor->num_symbols; i++) {
+        void *entry = dlsym(library, vendor->symbols[i].name);
+        if (!entry) {
+            snprintf(reason, sizeof reason, "driver %s has no entry point %s", path ? path : vendor->library,
+                     vendor->symbols[i].name);
+            set_reason(info, DM_BACKEND_DRIVER_FAILED, reason);
+            dlclose(library);
+            return NULL;
+        }
+        memcpy((char *)driver + vendor->symbols[i].offset, &entry, sizeof entry);
+    }
+    return library;
+}
+
+static void set_driver_reason(const gpu_driver *driver, dm_backend_info *info, const char *doing, int error)
+{
+    char reason[sizeof info->reason];
+    snprintf(reason, sizeof reason, "driver's %s fails with error %d: %s", doing, error, words_for(driver, error));
+    set_reason(info, DM_BACKEND_DRIVER_FAILED, reason);
+}
+
+/* Asks the driver what there is. */
+static void ask_driver(const gpu_vendor *vendor, const gpu_driver *driver, dm_backend_info *info)
+{
+    char reason[sizeof info->reason];
+    int error = driver->init(0), version = 0, count = 0, device = 0;
+    if (vendor->means_no_device(error)) {
+        set_reason(info, DM_BACKEND_NO_DEVICE, "a driver, but no device");
+        return;
+    }
+    if (error) {
+        set_driver_reason(driver, info, "initialisation", error);
+        return;
+    }
+    error = driver->driver_version(&version);
+    if (error) {
+        set_driver_reason(driver, info, "version query", error);
+        return;
+    }
+    vendor->format_version(version, info->driver_version, sizeof info->driver_version);
+    error = driver->device_count(&count);
+    if (error && !vendor->means_no_device(error)) {
+        set_driver_reason(driver, info, "device count", error);
+        return;
+    }
+    if (error || count == 0) {
+        set_reason(info, DM_BACKEND_NO_DEVICE, "a driver, but no device");
+        return;
+    }
+    info->device_count = count;
+    if (driver->device_get(&device, 0) == 0)
+        driver->device_name(info->device_name, sizeof info->device_name, device);
+    if (version < vendor->oldest_driver) {
+        snprintf(reason, sizeof reason, "driver %.60s is too old: %.60s or later is needed", info->driver_version,
+                 info->oldest_driver);
+        set_reason(info, DM_BACKEND_DRIVER_TOO_OLD, reason);
+    } else if (vendor->image == vendor->image_end) {
+        snprintf(reason, sizeof reason, "this libdraftmeta was built without device code: build it where %s is found",
+                 vendor->compiler);
+        set_reason(info, DM_BACKEND_NO_DEVICE_CODE, reason);
+    }
+}
+
+void gpu_probe(const gpu_vendor *vendor, const char *path, dm_backend_info *info)
+{
+    gpu_driver driver = {0};
+    info->state = DM_BACKEND_READY;
+    vendor->format_version(vendor->oldest_driver, info->oldest_driver, sizeof info->oldest_driver);
+    void *library = load_driver(vendor, path, &driver, info);
+    if (!library)
+        return;
+    ask_driver(vendor, &driver, info);
+    dlclose(library);
+}
+
+/* ---- Every call enters the device and leaves it ---- */
+
+static dm_status enter(const gpu_state *gpu, void **before)
+{
+    const int error = gpu->vendor->enter(&gpu->driver, gpu->place, before);
+    return error ? driver_failed(gpu, "making the device current", error) : DM_OK;
+}
+
+static dm_status leave(const gpu_state *gpu, void *before, const char *doing, int error)
+{
+    const dm_status status = error ? driver_failed(gpu, doing, error) : DM_OK;
+    const int left = gpu->vendor->leave(&gpu->driver, gpu->place, before);
+    return status == DM_OK && left ? driver_failed(gpu, "restoring the current device", left) : status;
+}
+
+/* ---- Opening ---- */
+
+static int load_code(gpu_state *gpu, const char **doing)
+{
+    *doing = "loading the device code";
+    int error = gpu->driver.module_load(&gpu->module, gpu->vendor->image);
+    if (error)
+        return error;
+    *doing = "finding the kernel in the device code";
+    return gpu->driver.module_function(&gpu->function, gpu->module, "draftmeta_fill");
+}
+
+static dm_status open_device(gpu_state *gpu, int ordinal)
+{
+    const gpu_driver *driver = &gpu->driver;
+    int error = driver->init(0);
+    if (!error)
+        error = driver->device_get(&gpu->device, ordinal);
+    if (!error)
+        error = driver->device_attribute(&gpu->multiprocessors, gpu->vendor->multiprocessors_attribute, gpu->device);
+    if (!error)
+        error = gpu->vendor->retain(driver, ordinal, gpu->device, &gpu->place);
+    if (error)
+        return driver_failed(gpu, "opening the device", error);
+    void *before;
+    dm_status status = enter(gpu, &before);
+    if (status == DM_OK) {
+        const char *doing;
+        error = load_code(gpu, &doing);
+        status = leave(gpu, before, doing, error);
+    }
+    return status;
+}
+
+dm_status gpu_open(const gpu_vendor *vendor, const dm_open_args *args, void **state)
+{
+    dm_backend_info info = {0};
+    gpu_state *gpu = calloc(1, sizeof *gpu);
+    if (!gpu)
+        return dm_fail(DM_ERR_OUT_OF_MEMORY, "no memory for a GPU backend");
+    gpu->vendor = vendor;
+    gpu->library = load_driver(vendor, args->library, &gpu->driver, &info);
+    if (!gpu->library) {
+        free(gpu);
+        return dm_fail(DM_ERR_NO_BACKEND, "%s", info.reason);
+    }
+    const dm_status status = open_device(gpu, args->device);
+    if (status == DM_OK)
+        *state = gpu;
+    else
+        gpu_close(gpu);
+    return status;
+}
+
+void gpu_close(void *state)
+{
+    gpu_state *gpu = state;
+    void *before;
+    if (gpu->place && gpu->vendor->enter(&gpu->driver, gpu->place, &before) == 0) {
+        if (gpu->module)
+            gpu->driver.module_unload(gpu->module);
+        gpu->vendor->leave(&gpu->driver, gpu->place, before);
+    }
+    if (gpu->place)
+        gpu->vendor->release(&gpu->driver, gpu->device);
+    dlclose(gpu->library);
+    free(gpu);
+}
+
+dm_status gpu_device_name(void *state, char *name, size_t size)
+{
+    const gpu_state *gpu = state;
+    const int error = gpu->driver.device_name(name, (int)size, gpu->device);
+    return error ? driver_failed(gpu, "asking for the device's name", error) : DM_OK;
+}
+
+/* ---- Memory and streams ---- */
+
+dm_status gpu_alloc(void *state, size_t bytes, void **ptr)
+{
+    const gpu_state *gpu = state;
+    void *before;
+    const dm_status status = enter(gpu, &before);
+    return status == DM_OK ? leave(gpu, before, "allocating memory", gpu->driver.mem_alloc(ptr, bytes)) : status;
+}
+
+dm_status gpu_free(void *state, void *ptr)
+{
+    const gpu_state *gpu = state;
+    void *before;
+    const dm_status status = enter(gpu, &before);
+    return status == DM_OK ? leave(gpu, before, "freeing memory", gpu->driver.mem_free(ptr)) : status;
+}
+
+typedef int (*copy_call)(void *dst, const void *src, size_t bytes, void *stream);
+
+static dm_status copy_and_wait(const gpu_state *gpu, copy_call copy, void *dst, const void *src, size_t bytes,
+                               dm_stream stream)
+{
+    void *before;
+    const dm_status status = enter(gpu, &before);
+    if (status != DM_OK)
+        return status;
+    int error = bytes ? copy(dst, src, bytes, stream) : 0;
+    if (!error)
+        error = gpu->driver.stream_sync(stream);
+    return leave(gpu, before, "copying memory", error);
+}
+
+dm_status gpu_upload(void *state, void *dst, const void *src, size_t bytes, dm_stream stream)
+{
+    const gpu_state *gpu = state;
+    return copy_and_wait(gpu, gpu->driver.copy_in, dst, src, bytes, stream);
+}
+
+dm_status gpu_download(void *state, void *dst, const void *src, size_t bytes, dm_stream stream)
+{
+    const gpu_state *gpu = state;
+    return copy_and_wait(gpu, gpu->driver.copy_out, dst, src, bytes, stream);
+}
+
+dm_status gpu_sync(void *state, dm_stream stream)
+{
+    const gpu_state *gpu = state;
+    void *before;
+    const dm_status status = enter(gpu, &before);
+    return status == DM_OK ? leave(gpu, before, "waiting for the stream", gpu->driver.stream_sync(stream)) : status;
+}
+
+dm_status gpu_is_capturing(void *state, dm_stream stream, bool *capturing)
+{
+    const gpu_state *gpu = state;
+    void *before;
+    int answer = 0;
+    const dm_status status = enter(gpu, &before);
+    if (status != DM_OK)
+        return status;
+    const int error = gpu->driver.stream_is_capturing(stream, &answer);
+    *capturing = answer != 0;
+    return leave(gpu, before, "asking whether the stream is captured", error);
+}
+
+dm_status gpu_check_range(void *state, const char *field, const void *ptr, size_t bytes)
+{
+    const gpu_state *gpu = state;
+    void *before, *base = NULL;
+    size_t size = 0;
+    dm_status status = enter(gpu, &before);
+    if (status != DM_OK)
+        return status;
+    const int unknown = gpu->driver.address_range(&base, &size, (void *)(uintptr_t)ptr);
+    status = leave(gpu, before, "", 0);
+    if (status != DM_OK)
+        return status;
+    if (unknown)
+        return dm_fail(DM_ERR_POINTER, "%s: %p is not memory of this device", field, ptr);
+    const size_t rest = size - (size_t)((const char *)ptr - (const char *)base);
+    if (bytes > rest)
+        return dm_fail(DM_ERR_POINTER, "%s: %zu bytes from %p, but its allocation ends after %zu", field, bytes, ptr,
+                       rest);
+    return DM_OK;
+}
+
+/* ---- The fill ---- */
+
+dm_status gpu_fill(void *state, const dm_job *jobs, int count, dm_stream stream)
+{
+    (void)state, (void)jobs, (void)count, (void)stream;
+    return dm_fail(DM_ERR_NO_BACKEND, "built without device code");
+}

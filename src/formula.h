@@ -1,0 +1,205 @@
+/* The arithmetic of include/draftmeta.h, once, for the host and for device code. Device code defines DM_FN before. */
+#ifndef DRAFTMETA_FORMULA_H
+#define DRAFTMETA_FORMULA_H
+
+#include "job.h"
+
+#ifndef DM_FN
+#define DM_FN static inline
+#endif
+
+/* a + b without overflow, as far as a later clamp to int32 can tell. */
+DM_FN int64_t dm_add_clamped(int64_t a, int32_t b)
+{
+    return a > INT64_MAX - INT32_MAX ? INT64_MAX : a + b;
+}
+
+/* b - a without overflow, likewise. */
+DM_FN int64_t dm_sub_clamped(int64_t b, int64_t a)
+{
+    if (b >= 0 && a < b - INT64_MAX)
+        return INT64_MAX;
+    if (b < 0 && a > b - INT64_MIN)
+        return INT64_MIN;
+    return b - a;
+}
+
+DM_FN int64_t dm_load(const void *array, int wide, int64_t i)
+{
+    return wide ? ((const int64_t *)array)[i] : ((const int32_t *)array)[i];
+}
+
+/* Into 0 .. INT32_MAX; *flags gets flag if that changes the value. */
+DM_FN int32_t dm_clamp_length(int64_t v, uint32_t flag, uint32_t *flags)
+{
+    const int32_t length = v < 0 ? 0 : v > INT32_MAX ? INT32_MAX : (int32_t)v;
+    if (length != v)
+        *flags |= flag;
+    return length;
+}
+
+DM_FN int32_t dm_kv(const dm_job *job, int64_t r, uint32_t *flags)
+{
+    const int64_t seq = dm_load(job->seq_lens, job->flags & DM_JOB_SEQ64, r);
+    return dm_clamp_length(dm_add_clamped(seq, job->seq_len_bias), DM_REPORT_KV_CLAMPED, flags);
+}
+
+DM_FN int32_t dm_q(const dm_job *job, int64_t r, uint32_t *flags)
+{
+    const int wide = job->flags & DM_JOB_EXTEND64;
+    if (!job->extend)
+        return job->extend_len;
+    int64_t q = dm_load(job->extend, wide, r);
+    if (job->flags & DM_JOB_QUERY_START)
+        q = dm_sub_clamped(dm_load(job->extend, wide, r + 1), q);
+    return dm_clamp_length(q, DM_REPORT_Q_CLAMPED, flags);
+}
+
+/* The source's row of request r, or -1 and the flag. */
+DM_FN int64_t dm_source_row(const dm_job *job, int64_t r, uint32_t *flags)
+{
+    const int64_t row = job->pool ? dm_load(job->pool, job->flags & DM_JOB_POOL64, r) : r;
+    if (row >= 0 && row < job->source_rows)
+        return row;
+    *flags |= DM_REPORT_BAD_POOL;
+    return -1;
+}
+
+/* KV tokens that token j of a request sees. */
+DM_FN int32_t dm_expanded(int32_t kv, int32_t q, int64_t j)
+{
+    const int64_t e = (int64_t)kv - q + 1 + j;
+    return e < 0 ? 0 : (int32_t)e;
+}
+
+/* What sparse attention keeps of e KV tokens: whole pools up to topk, and the tokens after the last whole pool. */
+DM_FN int32_t dm_sparse(int32_t e, int32_t topk, int32_t pool)
+{
+    const int32_t tail = pool > 1 ? e % pool : 0;
+    return (e - tail < topk ? e - tail : topk) + tail;
+}
+
+/* The sum of dm_sparse over e = 1 .. m. Up to c it is e itself; from c + 1, a multiple of pool, topk + e % pool. */
+DM_FN uint64_t dm_sparse_sum(uint32_t m, uint32_t topk, uint32_t pool)
+{
+    const uint32_t c = (topk / pool + 1) * pool - 1;
+    if (m <= c)
+        return (uint64_t)m * ((uint64_t)m + 1) / 2;
+    const uint32_t n = m - c, rest = n % pool;
+    return (uint64_t)c * ((uint64_t)c + 1) / 2 + (uint64_t)topk * n +
+           (uint64_t)(n / pool) * ((uint64_t)pool * (pool - 1) / 2) + (uint64_t)rest * ((uint64_t)rest - 1) / 2;
+}
+
+/* The sum of dm_sparse over the first j tokens of a request. */
+DM_FN uint64_t dm_sparse_prefix(const dm_job *job, int32_t kv, int32_t q, int64_t j)
+{
+    const int64_t before = (int64_t)kv - q, last = before + j;
+    if (last <= 0)
+        return 0;
+    const uint32_t topk = (uint32_t)job->topk, pool = (uint32_t)job->pool_size;
+    return dm_sparse_sum((uint32_t)last, topk, pool) - (before > 0 ? dm_sparse_sum((uint32_t)before, topk, pool) : 0);
+}
+
+/* The page of a slot, rounded toward zero. */
+DM_FN int32_t dm_page_of(int32_t slot, int32_t page_size)
+{
+    return slot / page_size;
+}
+
+/* Columns that are live for kv tokens in a table of cols columns over a source of source_cols, at step tokens each. */
+DM_FN int64_t dm_live_cols(int32_t kv, int32_t step, int64_t cols, int64_t source_cols)
+{
+    const int64_t wanted = ((int64_t)kv + step - 1) / step;
+    const int64_t bound = cols < source_cols ? cols : source_cols;
+    return wanted < bound ? wanted : bound;
+}
+
+/* Columns that the source has for page_table. */
+DM_FN int64_t dm_source_pages(const dm_job *job)
+{
+    if (job->flags & DM_JOB_BLOCK_TABLE)
+        return job->source_cols;
+    return (job->source_cols + job->page_size - 1) / job->page_size;
+}
+
+/* E: the tokens that are written, padding included, of total in all. */
+DM_FN int64_t dm_tokens_written(const dm_job *job, int64_t total)
+{
+    const int64_t wanted = total > job->padded_tokens ? total : job->padded_tokens;
+    return wanted < job->capacity ? wanted : job->capacity;
+}
+
+/* Whether an int32 that holds v's low bits holds v. */
+DM_FN int dm_is_narrow(uint64_t v)
+{
+    return v > INT32_MAX;
+}
+
+/* ---- Schedules ---- */
+
+/* Segments of c KV tokens: ceil(floor(c / divisor) / split). */
+DM_FN uint64_t dm_segments(const dm_job_schedule *s, uint32_t c)
+{
+    const uint64_t step = (uint64_t)s->divisor * s->split;
+    return (c + step - s->divisor) / step;
+}
+
+/* The sum of dm_segments over c = 0 .. m. */
+DM_FN uint64_t dm_segments_sum(const dm_job_schedule *s, uint32_t m)
+{
+    const uint64_t step = (uint64_t)s->divisor * s->split;
+    const uint64_t x = m + step - s->divisor + 1, whole = x / step, rest = x % step;
+    return whole * (whole - 1) / 2 * step + whole * rest;
+}
+
+/* The sum of dm_segments over the first j tokens of a request. */
+DM_FN uint64_t dm_segments_prefix(const dm_job_schedule *s, int32_t kv, int32_t q, int64_t j)
+{
+    const int64_t before = (int64_t)kv - q, last = before + j;
+    if (last <= 0)
+        return 0;
+    return dm_segments_sum(s, (uint32_t)last) - (before > 0 ? dm_segments_sum(s, (uint32_t)before) : 0);
+}
+
+/* The token of a request in which segment w of it lies: the first j with more than w segments in its first j + 1. */
+DM_FN int64_t dm_segment_token(const dm_job_schedule *s, int32_t kv, int32_t q, uint64_t w)
+{
+    int64_t low = 0, high = (int64_t)q - 1;
+    while (low < high) {
+        const int64_t middle = (low + high) / 2;
+        if (dm_segments_prefix(s, kv, q, middle + 1) > w)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+/* Units that a schedule covers when tokens are written. */
+DM_FN int64_t dm_units_covered(const dm_job *job, const dm_job_schedule *s, int64_t tokens)
+{
+    const int64_t covered = tokens < INT32_MAX ? tokens : INT32_MAX;
+    return s->flags & DM_SCHED_PER_TOKEN ? covered : covered / job->extend_len;
+}
+
+/* Where slot i begins, in units of work, of total units. */
+DM_FN uint64_t dm_slot_start(const dm_job_schedule *s, uint64_t total, uint32_t i)
+{
+    const uint32_t slots = (uint32_t)s->slots;
+    const uint32_t rest = (uint32_t)(total % slots), even = slots - rest;
+    uint32_t extra = i < rest ? i : rest;
+    if (s->flags & DM_SCHED_TAIL_HEAVY)
+        extra = i > even ? i - even : 0;
+    return i * (total / slots) + extra;
+}
+
+/* Writes entry i: offset o into unit u of seg segments. */
+DM_FN void dm_put_entry(const dm_job_schedule *s, uint32_t i, uint64_t u, uint64_t o, uint64_t seg)
+{
+    const uint64_t atoms = (uint64_t)s->atoms;
+    const int adjacent = s->flags & DM_SCHED_ADJACENT;
+    s->table[2 * (int64_t)i] = (int32_t)(uint32_t)(u * atoms + (adjacent ? 0 : o / seg));
+    s->table[2 * (int64_t)i + 1] = (int32_t)(uint32_t)(adjacent ? o / atoms : o % seg);
+}
+
+#endif

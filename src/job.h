@@ -1,0 +1,58 @@
+/* A fill, checked and lowered: what every backend works from, on the host and, as a kernel parameter, on the device. */
+#ifndef DRAFTMETA_JOB_H
+#define DRAFTMETA_JOB_H
+
+#include <stdint.h>
+
+#include "draftmeta.h"
+
+enum {
+    DM_JOB_SEQ64 = 1,        /* seq_lens is int64 */
+    DM_JOB_EXTEND64 = 2,     /* extend is int64 */
+    DM_JOB_POOL64 = 4,       /* pool is int64 */
+    DM_JOB_QUERY_START = 8,  /* extend holds the prefix of the query lengths */
+    DM_JOB_BLOCK_TABLE = 16, /* source holds pages, not slots */
+    DM_JOB_FULL_ROWS = 32,   /* zero what is not live */
+    DM_JOB_CONTEXT_PER_REQUEST = 64,
+    DM_JOB_TABLES = 128 /* a page table is wanted: check every request's row of the source */
+};
+
+enum {
+    DM_SCHED_PER_TOKEN = 1,  /* units are tokens, else requests of extend_len tokens */
+    DM_SCHED_TAIL_HEAVY = 2, /* the remainder goes to the last slots, else to the first */
+    DM_SCHED_ADJACENT = 4    /* an entry is (u * atoms, o / atoms), else (u * atoms + o / seg, o % seg) */
+};
+
+typedef struct dm_job_schedule {
+    int32_t *table; /* NULL: not wanted */
+    int32_t slots;
+    int32_t atoms; /* entries' first element counts a unit as this many */
+    uint32_t split;
+    uint32_t divisor;
+    uint32_t flags;
+} dm_job_schedule;
+
+/* Pointers are device addresses; NULL outputs are not wanted. Strides are in elements. */
+typedef struct dm_job {
+    const void *seq_lens;
+    const void *extend; /* NULL: extend_len for every request */
+    const void *pool;   /* NULL: request r has row r */
+    const int32_t *source;
+    int64_t source_rows, source_cols, source_stride;
+
+    int32_t *seqlens_expanded, *dsa_cache_seqlens, *dsa_cu_seqlens_k, *token_to_req, *context_lens;
+    int32_t *page_table_1, *page_table;
+    int64_t page_table_1_cols, page_table_1_stride, page_table_cols, page_table_stride;
+    int32_t *cache_seqlens, *cu_seqlens_q, *cu_seqlens_k, *num_tokens;
+    dm_report *report;
+
+    int64_t capacity; /* M; INT64_MAX without a bound */
+    int64_t padded_tokens;
+    int32_t num_requests;
+    int32_t padded_requests; /* at least num_requests */
+    int32_t extend_len, seq_len_bias, topk, pool_size, page_size;
+    uint32_t flags;
+    dm_job_schedule schedules[2];
+} dm_job;
+
+#endif

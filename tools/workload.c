@@ -1,0 +1,119 @@
+/* Fills of a given shape, over seeded data like an engine's.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "workload.h"
+
+enum { TOPK = 2048, SLOTS = 132 };
+
+static dm_vec add_vec(image *img, const char *field, bool output, int64_t len, dm_type type)
+{
+    const size_t elem = type == DM_INT64 ? 8 : 4;
+    const image_part part = {.field = field, .output = output, .bytes = (size_t)len * elem, .elem = elem};
+    return (dm_vec){(void *)image_add(img, part, 0), len, type};
+}
+
+static dm_table add_table(image *img, const char *field, bool output, int64_t rows, int64_t cols)
+{
+    const image_part part = {
+        .field = field, .output = output, .bytes = (size_t)(rows * cols) * 4, .elem = 4, .row = (size_t)cols};
+    return (dm_table){(void *)image_add(img, part, 0), rows, cols, 0, DM_INT32};
+}
+
+static void add_inputs(image *img, const workload *w)
+{
+    dm_fill_desc *d = &img->descs[0];
+    d->num_requests = w->requests;
+    d->topk = TOPK;
+    d->page_size = w->page_size;
+    d->seq_lens = add_vec(img, "seq_lens", false, w->requests, DM_INT64);
+    if (w->variable)
+        d->extend_lens = add_vec(img, "extend_lens", false, w->requests, DM_INT32);
+    else
+        d->extend_len = w->tokens;
+    if (w->outputs & (WORKLOAD_PAGE_TABLE | WORKLOAD_SLOT_TABLE)) {
+        d->req_pool_indices = add_vec(img, "req_pool_indices", false, w->requests, DM_INT64);
+        d->req_to_token = add_table(img, "req_to_token", false, w->requests, w->width ? w->width : w->context);
+    }
+}
+
+static void add_outputs(image *img, const workload *w)
+{
+    dm_fill_desc *d = &img->descs[0];
+    const int64_t tokens = (int64_t)w->requests * (w->tokens + w->variable);
+    if (w->outputs & WORKLOAD_LENGTHS) {
+        d->seqlens_expanded = add_vec(img, "seqlens_expanded", true, tokens, DM_INT32);
+        d->dsa_cache_seqlens = add_vec(img, "dsa_cache_seqlens", true, tokens, DM_INT32);
+    }
+    if (w->outputs & WORKLOAD_PREFIXES) {
+        d->dsa_cu_seqlens_k = add_vec(img, "dsa_cu_seqlens_k", true, tokens + 1, DM_INT32);
+        d->cache_seqlens = add_vec(img, "cache_seqlens", true, w->requests, DM_INT32);
+        d->cu_seqlens_k = add_vec(img, "cu_seqlens_k", true, w->requests + 1, DM_INT32);
+    }
+    if (w->outputs & WORKLOAD_PAGE_TABLE)
+        d->page_table =
+            add_table(img, "page_table", true, tokens, (d->req_to_token.cols + w->page_size - 1) / w->page_size);
+    if (w->outputs & WORKLOAD_SLOT_TABLE)
+        d->page_table_1 = add_table(img, "page_table_1", true, tokens, d->req_to_token.cols);
+    if (w->outputs & WORKLOAD_SCHEDULE)
+        d->schedules[0] = (dm_schedule){add_vec(img, "schedules[0].table", true, 2 * (SLOTS + 1), DM_INT32),
+                                        DM_SCHEDULE_SM90, DM_UNIT_TOKEN, SLOTS, 0};
+}
+
+/* Pages of the pool in random order; a request's slots are adjacent within a page only. */
+static void draw_slots(const workload *w, const dm_table *table, rng *r)
+{
+    int32_t *slots = table->data;
+    const int64_t page = w->page_size ? w->page_size : 1;
+    const int64_t pool = table->rows * table->cols / page + 1;
+    for (int64_t row = 0; row < table->rows; row++)
+        for (int64_t c = 0; c < table->cols; c += page) {
+            const int64_t first = rng_between(r, 0, pool) * page;
+            for (int64_t i = c; i < c + page && i < table->cols; i++)
+                slots[row * table->cols + i] = (int32_t)(first + i - c);
+        }
+}
+
+static void draw_inputs(const image *img, const workload *w, uint64_t seed)
+{
+    const dm_fill_desc *d = &img->descs[0];
+    rng r = rng_seeded(seed, 0);
+    for (int32_t i = 0; i < w->requests; i++) {
+        ((int64_t *)d->seq_lens.data)[i] = rng_between(&r, w->context / 2, w->context);
+        if (w->variable)
+            ((int32_t *)d->extend_lens.data)[i] = (int32_t)rng_between(&r, 1, w->tokens + 1);
+        if (d->req_pool_indices.data)
+            ((int64_t *)d->req_pool_indices.data)[i] = w->requests - 1 - i;
+    }
+    if (d->req_to_token.data)
+        draw_slots(w, &d->req_to_token, &r);
+}
+
+image *workload_image(const workload *w, uint64_t seed)
+{
+    image *img = image_new();
+    img->count = 1;
+    img->descs[0].size = sizeof img->descs[0];
+    add_inputs(img, w);
+    add_outputs(img, w);
+    image_finish(img);
+    draw_inputs(img, w, seed);
+    return img;
+}
+
+workload_traffic workload_traffic_of(const image *img)
+{
+    const dm_fill_desc *d = &img->descs[0];
+    int64_t tokens = 0, cells = 0, pages = 0;
+    for (int32_t r = 0; r < d->num_requests; r++) {
+        const int64_t kv = ((const int64_t *)d->seq_lens.data)[r];
+        const int64_t q = d->extend_len ? d->extend_len : ((const int32_t *)d->extend_lens.data)[r];
+        const int64_t live_pages = d->page_table.data ? (kv + d->page_size - 1) / d->page_size : 0;
+        tokens += q;
+        pages += live_pages;
+        cells += q * (live_pages + (d->page_table_1.data ? kv : 0));
+    }
+    const int64_t per_token = !!d->seqlens_expanded.data + !!d->dsa_cache_seqlens.data + !!d->dsa_cu_seqlens_k.data;
+    const int64_t per_request = !!d->cache_seqlens.data + !!d->cu_seqlens_k.data;
+    const int64_t elements = tokens * per_token + d->num_requests * per_request + d->schedules[0].table.len;
+    return (workload_traffic){.bytes_written = 4 * (elements + cells), .table_bytes = 4 * cells, .pages_read = pages};
+}
