@@ -82,12 +82,15 @@ DM_FN int32_t dm_sparse(int32_t e, int32_t topk, int32_t pool)
 /* The sum of dm_sparse over e = 1 .. m. Up to c it is e itself; from c + 1, a multiple of pool, topk + e % pool. */
 DM_FN uint64_t dm_sparse_sum(uint32_t m, uint32_t topk, uint32_t pool)
 {
-    const uint32_t c = (topk / pool + 1) * pool - 1;
+    const uint32_t c = pool == 1 ? topk : (topk / pool + 1) * pool - 1;
     if (m <= c)
         return (uint64_t)m * ((uint64_t)m + 1) / 2;
-    const uint32_t n = m - c, rest = n % pool;
-    return (uint64_t)c * ((uint64_t)c + 1) / 2 + (uint64_t)topk * n +
-           (uint64_t)(n / pool) * ((uint64_t)pool * (pool - 1) / 2) + (uint64_t)rest * ((uint64_t)rest - 1) / 2;
+    const uint32_t n = m - c;
+    const uint64_t up_to_n = (uint64_t)c * ((uint64_t)c + 1) / 2 + (uint64_t)topk * n;
+    if (pool == 1)
+        return up_to_n;
+    const uint64_t rest = n % pool;
+    return up_to_n + (uint64_t)(n / pool) * ((uint64_t)pool * (pool - 1) / 2) + rest * (rest - 1) / 2;
 }
 
 /* The sum of dm_sparse over the first j tokens of a request. */
@@ -137,18 +140,28 @@ DM_FN int dm_is_narrow(uint64_t v)
 
 /* ---- Schedules ---- */
 
-/* Segments of c KV tokens: ceil(floor(c / divisor) / split). */
-DM_FN uint64_t dm_segments(const dm_job_schedule *s, uint32_t c)
+/* KV tokens of a segment: divisor * split, or 0 where that is more than any length, so that one segment holds all. */
+DM_FN uint32_t dm_segment_step(const dm_job_schedule *s)
 {
     const uint64_t step = (uint64_t)s->divisor * s->split;
-    return (c + step - s->divisor) / step;
+    return step <= INT32_MAX ? (uint32_t)step : 0;
+}
+
+/* Segments of c KV tokens: ceil(floor(c / divisor) / split). */
+DM_FN uint32_t dm_segments(const dm_job_schedule *s, uint32_t c)
+{
+    const uint32_t step = dm_segment_step(s);
+    return step ? (c + step - s->divisor) / step : c >= s->divisor;
 }
 
 /* The sum of dm_segments over c = 0 .. m. */
 DM_FN uint64_t dm_segments_sum(const dm_job_schedule *s, uint32_t m)
 {
-    const uint64_t step = (uint64_t)s->divisor * s->split;
-    const uint64_t x = m + step - s->divisor + 1, whole = x / step, rest = x % step;
+    const uint32_t step = dm_segment_step(s);
+    if (!step)
+        return m >= s->divisor ? m - s->divisor + 1 : 0;
+    const uint32_t x = m + step - s->divisor + 1, rest = x % step;
+    const uint64_t whole = x / step;
     return whole * (whole - 1) / 2 * step + whole * rest;
 }
 

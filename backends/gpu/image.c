@@ -4,10 +4,15 @@
 
 __asm__(".section .rodata\n"
         ".balign 4096\n"
-        ".global " STRING(IMAGE_SYMBOL) "\n"
-                                        ".global " STRING(IMAGE_SYMBOL) "_end\n" STRING(
-                                            IMAGE_SYMBOL) ":\n"
-                                                          ".incbin \"" IMAGE_FILE
-                                                          "\"\n" STRING(IMAGE_SYMBOL) "_end:\n"
-                                                                                      ".byte 0\n"
-                                                                                      ".previous\n");
+        ".global " STRING(
+            IMAGE_SYMBOL) "\n"
+                          ".global " STRING(
+                              IMAGE_SYMBOL) "_end\n"
+                                            ".hidden " STRING(
+                                                IMAGE_SYMBOL) "\n"
+                                                              ".hidden " STRING(IMAGE_SYMBOL) "_end\n" STRING(
+                                                                  IMAGE_SYMBOL) ":\n"
+                                                                                ".incbin \"" IMAGE_FILE "\"\n" STRING(
+                                                                                    IMAGE_SYMBOL) "_end:\n"
+                                                                                                  ".byte 0\n"
+                                                                                                  ".previous\n");
