@@ -268,20 +268,37 @@ static dm_fill_desc draft_extend_desc(const int32_t *extend_seq_lens, const int3
     return desc;
 }
 
-static dm_status check_draft_extend(const int32_t *extend_seq_lens, const int32_t *seq_lens, int32_t num_requests,
-                                    int32_t topk, int64_t token_capacity)
+/* Under this function's names, which are not all the descriptor's. */
+static dm_status check_draft_arrays(const dm_fill_desc *desc, int64_t token_capacity)
 {
-    if (num_requests < 0)
-        return dm_fail(DM_ERR_RANGE, "num_requests is %d: it must not be negative", num_requests);
-    if (num_requests && !extend_seq_lens)
-        return dm_fail(DM_ERR_ARGUMENT, "extend_seq_lens is NULL");
-    if (num_requests && !seq_lens)
-        return dm_fail(DM_ERR_ARGUMENT, "seq_lens is NULL");
-    if (topk < 1)
-        return dm_fail(DM_ERR_RANGE, "topk is %d: it must be at least 1", topk);
+    const struct {
+        const char *name;
+        const void *data;
+    } arrays[] = {{"extend_seq_lens", desc->extend_lens.data},
+                  {"seq_lens", desc->seq_lens.data},
+                  {"out_seqlens_expanded", desc->seqlens_expanded.data},
+                  {"out_dsa_cache_seqlens", desc->dsa_cache_seqlens.data}};
+    for (int i = 0; i < 4; i++) {
+        if (i < 2 && desc->num_requests && !arrays[i].data)
+            return dm_fail(DM_ERR_ARGUMENT, "%s is NULL", arrays[i].name);
+        if ((uintptr_t)arrays[i].data % sizeof(int32_t))
+            return dm_fail(DM_ERR_ALIGNMENT, "%s is %p: align it to 4 bytes", arrays[i].name, arrays[i].data);
+        if (i >= 2 && arrays[i].data && token_capacity > INT64_MAX / 8)
+            return dm_fail(DM_ERR_SHAPE, "token_capacity is %lld: more than memory can hold",
+                           (long long)token_capacity);
+    }
+    return DM_OK;
+}
+
+static dm_status check_draft_extend(const dm_fill_desc *desc, int64_t token_capacity)
+{
+    if (desc->num_requests < 0)
+        return dm_fail(DM_ERR_RANGE, "num_requests is %d: it must not be negative", desc->num_requests);
+    if (desc->topk < 1)
+        return dm_fail(DM_ERR_RANGE, "topk is %d: it must be at least 1", desc->topk);
     if (token_capacity < 0)
         return dm_fail(DM_ERR_RANGE, "token_capacity is %lld: it must not be negative", (long long)token_capacity);
-    return DM_OK;
+    return check_draft_arrays(desc, token_capacity);
 }
 
 /* Fills with the context's own report and waits for it. */
@@ -315,11 +332,11 @@ dm_status dm_fill_draft_extend(dm_context *ctx, const int32_t *extend_seq_lens, 
 {
     if (!ctx)
         return dm_fail(DM_ERR_ARGUMENT, "ctx is NULL");
-    dm_status status = check_draft_extend(extend_seq_lens, seq_lens, num_requests, topk, token_capacity);
-    if (status != DM_OK)
-        return status;
     dm_fill_desc desc = draft_extend_desc(extend_seq_lens, seq_lens, num_requests, topk, out_seqlens_expanded,
                                           out_dsa_cache_seqlens, token_capacity);
+    dm_status status = check_draft_extend(&desc, token_capacity);
+    if (status != DM_OK)
+        return status;
     if (!tokens_written)
         return dm_fill(ctx, &desc, stream);
     status = refuse_capture(ctx, stream);

@@ -24,6 +24,12 @@ DM_FN int64_t dm_sub_clamped(int64_t b, int64_t a)
     return b - a;
 }
 
+/* a / b; most quotients need no 64-bit division, which is slow on GPUs. */
+DM_FN uint64_t dm_divide(uint64_t a, uint32_t b)
+{
+    return a <= UINT32_MAX ? (uint32_t)a / b : a / b;
+}
+
 DM_FN int64_t dm_load(const void *array, int wide, int64_t i)
 {
     return wide ? ((const int64_t *)array)[i] : ((const int32_t *)array)[i];
@@ -103,26 +109,31 @@ DM_FN uint64_t dm_sparse_prefix(const dm_job *job, int32_t kv, int32_t q, int64_
     return dm_sparse_sum((uint32_t)last, topk, pool) - (before > 0 ? dm_sparse_sum((uint32_t)before, topk, pool) : 0);
 }
 
-/* The page of a slot, rounded toward zero. */
-DM_FN int32_t dm_page_of(int32_t slot, int32_t page_size)
+/* slot / page_size, rounded toward zero. */
+DM_FN int32_t dm_page_of(const dm_job *job, int32_t slot)
 {
-    return slot / page_size;
+    if (job->page_shift < 0)
+        return slot / job->page_size;
+    return (slot + (slot >> 31 & (job->page_size - 1))) >> job->page_shift;
 }
 
-/* Columns that are live for kv tokens in a table of cols columns over a source of source_cols, at step tokens each. */
-DM_FN int64_t dm_live_cols(int32_t kv, int32_t step, int64_t cols, int64_t source_cols)
+/* ceil(kv / page_size) */
+DM_FN int64_t dm_pages(const dm_job *job, int32_t kv)
 {
-    const int64_t wanted = ((int64_t)kv + step - 1) / step;
-    const int64_t bound = cols < source_cols ? cols : source_cols;
-    return wanted < bound ? wanted : bound;
+    const uint32_t up = (uint32_t)kv + (uint32_t)job->page_size - 1;
+    return job->page_shift < 0 ? up / (uint32_t)job->page_size : up >> job->page_shift;
 }
 
-/* Columns that the source has for page_table. */
-DM_FN int64_t dm_source_pages(const dm_job *job)
+/* Columns of a row of page_table_1, and of page_table, that are live for kv tokens. */
+DM_FN int64_t dm_live_slots(const dm_job *job, int32_t kv)
 {
-    if (job->flags & DM_JOB_BLOCK_TABLE)
-        return job->source_cols;
-    return (job->source_cols + job->page_size - 1) / job->page_size;
+    return kv < job->page_table_1_bound ? kv : job->page_table_1_bound;
+}
+
+DM_FN int64_t dm_live_pages(const dm_job *job, int32_t kv)
+{
+    const int64_t pages = dm_pages(job, kv);
+    return pages < job->page_table_bound ? pages : job->page_table_bound;
 }
 
 /* E: the tokens that are written, padding included, of total in all. */
@@ -140,29 +151,23 @@ DM_FN int dm_is_narrow(uint64_t v)
 
 /* ---- Schedules ---- */
 
-/* KV tokens of a segment: divisor * split, or 0 where that is more than any length, so that one segment holds all. */
-DM_FN uint32_t dm_segment_step(const dm_job_schedule *s)
-{
-    const uint64_t step = (uint64_t)s->divisor * s->split;
-    return step <= INT32_MAX ? (uint32_t)step : 0;
-}
-
 /* Segments of c KV tokens: ceil(floor(c / divisor) / split). */
 DM_FN uint32_t dm_segments(const dm_job_schedule *s, uint32_t c)
 {
-    const uint32_t step = dm_segment_step(s);
-    return step ? (c + step - s->divisor) / step : c >= s->divisor;
+    const uint32_t up = c + s->step - s->divisor;
+    if (!s->step)
+        return c >= s->divisor;
+    return s->step_shift < 0 ? up / s->step : up >> s->step_shift;
 }
 
 /* The sum of dm_segments over c = 0 .. m. */
 DM_FN uint64_t dm_segments_sum(const dm_job_schedule *s, uint32_t m)
 {
-    const uint32_t step = dm_segment_step(s);
-    if (!step)
+    if (!s->step)
         return m >= s->divisor ? m - s->divisor + 1 : 0;
-    const uint32_t x = m + step - s->divisor + 1, rest = x % step;
-    const uint64_t whole = x / step;
-    return whole * (whole - 1) / 2 * step + whole * rest;
+    const uint32_t x = m + s->step - s->divisor + 1;
+    const uint64_t whole = s->step_shift < 0 ? x / s->step : x >> s->step_shift;
+    return whole * (whole - 1) / 2 * s->step + whole * (x - whole * s->step);
 }
 
 /* The sum of dm_segments over the first j tokens of a request. */
@@ -191,7 +196,7 @@ DM_FN int64_t dm_segment_token(const dm_job_schedule *s, int32_t kv, int32_t q, 
 /* Units that a schedule covers when tokens are written. */
 DM_FN int64_t dm_units_covered(const dm_job *job, const dm_job_schedule *s, int64_t tokens)
 {
-    const int64_t covered = tokens < INT32_MAX ? tokens : INT32_MAX;
+    const int32_t covered = tokens < INT32_MAX ? (int32_t)tokens : INT32_MAX;
     return s->flags & DM_SCHED_PER_TOKEN ? covered : covered / job->extend_len;
 }
 
@@ -199,20 +204,22 @@ DM_FN int64_t dm_units_covered(const dm_job *job, const dm_job_schedule *s, int6
 DM_FN uint64_t dm_slot_start(const dm_job_schedule *s, uint64_t total, uint32_t i)
 {
     const uint32_t slots = (uint32_t)s->slots;
-    const uint32_t rest = (uint32_t)(total % slots), even = slots - rest;
+    const uint64_t quotient = dm_divide(total, slots);
+    const uint32_t rest = (uint32_t)(total - quotient * slots), even = slots - rest;
     uint32_t extra = i < rest ? i : rest;
     if (s->flags & DM_SCHED_TAIL_HEAVY)
         extra = i > even ? i - even : 0;
-    return i * (total / slots) + extra;
+    return i * quotient + extra;
 }
 
 /* Writes entry i: offset o into unit u of seg segments. */
-DM_FN void dm_put_entry(const dm_job_schedule *s, uint32_t i, uint64_t u, uint64_t o, uint64_t seg)
+DM_FN void dm_put_entry(const dm_job_schedule *s, uint32_t i, uint64_t u, uint64_t o, uint32_t seg)
 {
-    const uint64_t atoms = (uint64_t)s->atoms;
+    const uint32_t atoms = (uint32_t)s->atoms;
     const int adjacent = s->flags & DM_SCHED_ADJACENT;
-    s->table[2 * (int64_t)i] = (int32_t)(uint32_t)(u * atoms + (adjacent ? 0 : o / seg));
-    s->table[2 * (int64_t)i + 1] = (int32_t)(uint32_t)(adjacent ? o / atoms : o % seg);
+    const uint64_t quotient = dm_divide(o, adjacent ? atoms : seg);
+    s->table[2 * (int64_t)i] = (int32_t)(uint32_t)(u * atoms + (adjacent ? 0 : quotient));
+    s->table[2 * (int64_t)i + 1] = (int32_t)(uint32_t)(adjacent ? quotient : o - quotient * seg);
 }
 
 #endif

@@ -27,8 +27,9 @@ typedef struct dm_job_schedule {
     int32_t *table; /* NULL: not wanted */
     int32_t slots;
     int32_t atoms; /* entries' first element counts a unit as this many */
-    uint32_t split;
     uint32_t divisor;
+    uint32_t step;      /* KV tokens of a segment, divisor * split; 0: more than any length, one segment holds all */
+    int32_t step_shift; /* step is 1 << step_shift, or step_shift is -1 */
     uint32_t flags;
 } dm_job_schedule;
 
@@ -43,6 +44,7 @@ typedef struct dm_job {
     int32_t *seqlens_expanded, *dsa_cache_seqlens, *dsa_cu_seqlens_k, *token_to_req, *context_lens;
     int32_t *page_table_1, *page_table;
     int64_t page_table_1_cols, page_table_1_stride, page_table_cols, page_table_stride;
+    int64_t page_table_1_bound, page_table_bound; /* columns that table and source both have */
     int32_t *cache_seqlens, *cu_seqlens_q, *cu_seqlens_k, *num_tokens;
     dm_report *report;
 
@@ -50,7 +52,8 @@ typedef struct dm_job {
     int64_t padded_tokens;
     int32_t num_requests;
     int32_t padded_requests; /* at least num_requests */
-    int32_t extend_len, seq_len_bias, topk, pool_size, page_size;
+    int32_t extend_len, seq_len_bias, topk, pool_size;
+    int32_t page_size, page_shift; /* page_size is 1 << page_shift, or page_shift is -1 */
     uint32_t flags;
     dm_job_schedule schedules[2];
 } dm_job;

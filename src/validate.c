@@ -185,9 +185,9 @@ static dm_status check_table(const dm_fill_desc *desc, const char *where, const 
     if (row_stride(t) < t->cols)
         return dm_fail(DM_ERR_SHAPE, "%s%s.row_stride is %lld, but a row has %lld columns: its rows would overlap",
                        where, f->name, (long long)t->row_stride, (long long)t->cols);
-    if (t->rows && row_stride(t) > INT64_MAX / 8 / t->rows)
+    if (row_stride(t) > INT64_MAX / 8 / (t->rows ? t->rows : 1))
         return dm_fail(DM_ERR_SHAPE, "%s%s has %lld rows of stride %lld: more than memory can hold", where, f->name,
-                       (long long)t->rows, (long long)t->row_stride);
+                       (long long)t->rows, (long long)row_stride(t));
     return DM_OK;
 }
 
@@ -210,6 +210,9 @@ static dm_status check_schedule(const dm_fill_desc *desc, const char *where, int
     if (v->len < 2 * ((int64_t)s->slots + 1))
         return dm_fail(DM_ERR_SHAPE, "%s%s.len is %lld: %d slots take 2 * (slots + 1) = %lld", where, schedule_names[i],
                        (long long)v->len, s->slots, 2 * ((long long)s->slots + 1));
+    if (v->len > INT64_MAX / 8)
+        return dm_fail(DM_ERR_SHAPE, "%s%s.len is %lld: more than memory can hold", where, schedule_names[i],
+                       (long long)v->len);
     if (s->variant < DM_SCHEDULE_SMXX || s->variant > DM_SCHEDULE_SM100)
         return dm_fail(DM_ERR_ARGUMENT, "%sschedules[%d].variant is %d: pass a DM_SCHEDULE_* value", where, i,
                        (int)s->variant);
@@ -327,18 +330,26 @@ static int64_t token_capacity(const dm_fill_desc *desc)
     return capacity;
 }
 
+static int32_t log2_or_minus_1(int32_t n)
+{
+    return n > 0 && (n & (n - 1)) == 0 ? __builtin_ctz((unsigned)n) : -1;
+}
+
 static dm_job_schedule lower_schedule(const dm_fill_desc *desc, const dm_schedule *s)
 {
     if (!s->table.data)
         return (dm_job_schedule){0};
     const int32_t n = s->unit == DM_UNIT_TOKEN ? 1 : desc->extend_len;
     const bool sm100 = s->variant == DM_SCHEDULE_SM100;
+    const uint32_t divisor = s->divisor ? (uint32_t)s->divisor : 1;
+    const uint64_t step = 256ull * divisor;
     return (dm_job_schedule){
         .table = s->table.data,
         .slots = s->slots,
         .atoms = sm100 ? n : n / 2 + n % 2,
-        .split = 256,
-        .divisor = s->divisor ? (uint32_t)s->divisor : 1,
+        .divisor = divisor,
+        .step = step <= INT32_MAX ? (uint32_t)step : 0,
+        .step_shift = step <= INT32_MAX ? log2_or_minus_1((int32_t)step) : -1,
         .flags = (s->unit == DM_UNIT_TOKEN ? DM_SCHED_PER_TOKEN : 0) | (sm100 ? DM_SCHED_ADJACENT : 0) |
                  (s->variant == DM_SCHEDULE_SM90 ? DM_SCHED_TAIL_HEAVY : 0),
     };
@@ -353,6 +364,19 @@ static uint32_t lower_flags(const dm_fill_desc *desc)
            (desc->flags & DM_FILL_FULL_ROWS ? DM_JOB_FULL_ROWS : 0) |
            (desc->flags & DM_FILL_CONTEXT_PER_REQUEST ? DM_JOB_CONTEXT_PER_REQUEST : 0) |
            (desc->page_table.data || desc->page_table_1.data ? DM_JOB_TABLES : 0);
+}
+
+static int64_t min_cols(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Columns that the source has for page_table. */
+static int64_t source_pages(const dm_fill_desc *desc)
+{
+    if (desc->block_table.data)
+        return desc->block_table.cols;
+    return desc->page_size ? (desc->req_to_token.cols + desc->page_size - 1) / desc->page_size : 0;
 }
 
 static dm_job lower(const dm_fill_desc *desc)
@@ -374,9 +398,11 @@ static dm_job lower(const dm_fill_desc *desc)
         .page_table_1 = desc->page_table_1.data,
         .page_table_1_cols = desc->page_table_1.cols,
         .page_table_1_stride = row_stride(&desc->page_table_1),
+        .page_table_1_bound = min_cols(desc->page_table_1.cols, source->cols),
         .page_table = desc->page_table.data,
         .page_table_cols = desc->page_table.cols,
         .page_table_stride = row_stride(&desc->page_table),
+        .page_table_bound = min_cols(desc->page_table.cols, source_pages(desc)),
         .cache_seqlens = desc->cache_seqlens.data,
         .cu_seqlens_q = desc->cu_seqlens_q.data,
         .cu_seqlens_k = desc->cu_seqlens_k.data,
@@ -391,6 +417,7 @@ static dm_job lower(const dm_fill_desc *desc)
         .topk = desc->topk,
         .pool_size = desc->pool_size ? desc->pool_size : 1,
         .page_size = desc->page_size,
+        .page_shift = log2_or_minus_1(desc->page_size),
         .flags = lower_flags(desc),
         .schedules = {lower_schedule(desc, &desc->schedules[0]), lower_schedule(desc, &desc->schedules[1])},
     };

@@ -1,7 +1,9 @@
 /* The choice of a backend, over fake drivers that each have one fault, and the environment that steers it. */
 #include <check.h>
+#include <dlfcn.h>
 #include <libgen.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -229,22 +231,28 @@ END_TEST
 
 START_TEST(a_driver_must_be_a_library)
 {
-    char path[] = P_tmpdir "/draftmeta-test-XXXXXX";
+    dm_backend_info info[2];
+    outcome opened[2];
+    char errors[2][512], path[] = P_tmpdir "/draftmeta-test-XXXXXX";
     const int file = mkstemp(path);
     ck_assert_int_ge(file, 0);
-    ck_assert_int_gt(dprintf(file, "%512s\n", "this is text"), 0); /* longer than an ELF header */
+    dprintf(file, "%512s\n", "this is text"); /* longer than an ELF header */
     close(file);
     for (int vendor = CUDA; vendor <= HIP; vendor++) {
         hide_machine();
         set(library_variables[vendor], path);
-        const dm_backend_info info = query(vendor);
-        const outcome o = open_backend(NULL);
-        ck_assert_int_eq(info.state, DM_BACKEND_DRIVER_FAILED);
-        expect_contains(names[vendor], info.reason, path);
-        expect_contains(names[vendor], info.reason, "invalid ELF header");
-        expect_refused(names[vendor], &o, DM_ERR_NO_BACKEND, path);
+        info[vendor] = query(vendor);
+        opened[vendor] = open_backend(NULL);
+        snprintf(errors[vendor], sizeof errors[vendor], "%s", dm_last_error());
     }
     unlink(path);
+    for (int vendor = CUDA; vendor <= HIP; vendor++) {
+        ck_assert_int_eq(info[vendor].state, DM_BACKEND_DRIVER_FAILED);
+        expect_contains(names[vendor], info[vendor].reason, path);
+        expect_contains(names[vendor], info[vendor].reason, "invalid ELF header");
+        ck_assert_int_eq(opened[vendor].status, DM_ERR_NO_BACKEND);
+        expect_contains(names[vendor], errors[vendor], path);
+    }
 }
 END_TEST
 
@@ -266,19 +274,30 @@ START_TEST(a_driver_path_must_be_absolute)
 }
 END_TEST
 
-/* Skipped where the machine has the driver: there is no other way to have none. */
+/* Whether dlopen says that there is no such file; it may also lack what it depends on. */
+static bool is_missing(const char *library)
+{
+    void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    if (!handle)
+        return strncmp(dlerror(), library, strlen(library)) == 0;
+    dlclose(handle);
+    return false;
+}
+
+/* Says nothing of a vendor whose driver this machine has: only the machine can have none. */
 START_TEST(without_a_driver)
 {
     static const char *const libraries[] = {"libcuda.so.1", "libamdhip64.so"};
     for (int vendor = CUDA; vendor <= HIP; vendor++) {
+        if (!is_missing(libraries[vendor]))
+            continue;
         hide_machine();
         unsetenv(library_variables[vendor]);
         const dm_backend_info info = query(vendor);
-        if (info.state != DM_BACKEND_NO_DRIVER)
-            continue;
         char reason[64];
         snprintf(reason, sizeof reason, "no driver: %s is not installed", libraries[vendor]);
         ck_assert_str_eq(info.reason, reason);
+        ck_assert_int_eq(info.state, DM_BACKEND_NO_DRIVER);
         ck_assert_str_eq(info.driver_version, "");
         outcome o = open_backend(NULL);
         expect_silent_cpu(reason, &o);
@@ -387,7 +406,6 @@ START_TEST(a_bad_backend_variable)
 }
 END_TEST
 
-/* Once per process: these tests rely on running each in a process of its own. */
 static outcome warnings(void)
 {
     outcome all = {0};
@@ -512,6 +530,7 @@ int main(void)
     Suite *suite = suite_create("dispatch");
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
+    srunner_set_fork_status(runner, CK_FORK); /* warnings come once per process */
     srunner_run_all(runner, CK_NORMAL);
     const int failed = srunner_ntests_failed(runner);
     srunner_free(runner);

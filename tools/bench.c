@@ -1,249 +1,44 @@
-/* draftmeta bench: fills of fixed shapes, each checked against the oracle before it is timed.
+/* draftmeta bench: chooses the rows that fit the backend.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include <stdlib.h>
+#include "bench.h"
+
 #include <string.h>
 
 #include "tools.h"
-#include "workload.h"
 
-/* What a row's time is compared with, in the same run and in turns. */
-typedef enum reference {
-    NOTHING,
-    MEMCPY_WRITTEN,  /* memcpy of the table's bytes */
-    MEMCPY_AND_PAGES /* memcpy of the table's bytes and 64 for each page read */
-} reference;
-
-typedef struct row {
-    workload work;
-    reference reference;
-    double bar_us;    /* at most this long; 0: no bar */
-    double bar_ratio; /* at most this multiple of the reference; 0: no bar */
-} row;
-
-static const row rows[] = {
-    {{"lengths", 64, 4, true, 32768, 0, 0, WORKLOAD_LENGTHS}, NOTHING, 1.0, 0},
-    {{"lengths", 256, 4, true, 32768, 0, 0, WORKLOAD_LENGTHS}, NOTHING, 0, 0},
-    {{"lengths", 1024, 4, true, 32768, 0, 0, WORKLOAD_LENGTHS}, NOTHING, 0, 0},
-    {{"lengths", 4096, 4, true, 32768, 0, 0, WORKLOAD_LENGTHS}, NOTHING, 0, 0},
-    {{"lengths", 16384, 4, true, 32768, 0, 0, WORKLOAD_LENGTHS}, NOTHING, 0, 0},
-    {{"lengths", 65536, 4, true, 32768, 0, 0, WORKLOAD_LENGTHS}, NOTHING, 0, 0},
-    {{"lengths+schedule", 64, 4, false, 32768, 0, 0, WORKLOAD_LENGTHS | WORKLOAD_SCHEDULE}, NOTHING, 0, 0},
-    {{"sglang-set", 1, 4, false, 32768, 0, 64, WORKLOAD_SGLANG}, NOTHING, 0, 0},
-    {{"sglang-set", 64, 4, false, 8192, 0, 64, WORKLOAD_SGLANG}, NOTHING, 0, 0},
-    {{"page-table", 64, 4, false, 65536, 0, 64, WORKLOAD_PAGE_TABLE}, MEMCPY_AND_PAGES, 0, 2.5},
-    {{"page-table-1", 64, 4, false, 131072, 0, 0, WORKLOAD_SLOT_TABLE}, MEMCPY_WRITTEN, 0, 1 / 0.7},
-    {{"page-table-1", 256, 4, false, 65536, 0, 0, WORKLOAD_SLOT_TABLE}, MEMCPY_WRITTEN, 0, 1 / 0.7},
-};
-enum { NUM_ROWS = sizeof rows / sizeof *rows, REPEATS = 51 };
-
-typedef struct result {
-    double us, reference_us;
-    workload_traffic traffic;
-    const char *verdict; /* of the bar: "met", "missed" or "" */
-} result;
-
-typedef struct options {
-    const char *backend, *json;
-    int64_t seed;
-} options;
-
-/* The image's memory on a context. */
-typedef struct placed {
-    dm_context *ctx;
-    void *block;
-    dm_fill_desc desc;
-} placed;
-
-static dm_status place(dm_context *ctx, const image *img, placed *p)
+static int run(dm_context *ctx, const bench_options *options)
 {
-    *p = (placed){.ctx = ctx, .desc = img->descs[0]};
-    dm_status status = dm_malloc(ctx, img->bytes, &p->block);
-    if (status == DM_OK)
-        status = dm_upload(ctx, p->block, img->block, img->bytes, NULL);
-    image_rebase(&p->desc, img->block, p->block);
-    return status;
-}
-
-static double time_fills(const placed *p, int calls)
-{
-    const double start = tool_now_us();
-    for (int i = 0; i < calls; i++)
-        dm_fill(p->ctx, &p->desc, NULL);
-    dm_sync(p->ctx, NULL);
-    return (tool_now_us() - start) / calls;
-}
-
-static double time_memcpy(unsigned char *to, const unsigned char *from, size_t bytes)
-{
-    const double start = tool_now_us();
-    memcpy(to, from, bytes);
-    __asm__ volatile("" : : "r"(to) : "memory"); /* the copy is not dead */
-    return tool_now_us() - start;
-}
-
-static size_t reference_bytes(const row *r, const workload_traffic *t)
-{
-    switch (r->reference) {
-    case NOTHING:
-        return 0;
-    case MEMCPY_WRITTEN:
-        return (size_t)t->table_bytes;
-    case MEMCPY_AND_PAGES:
-        return (size_t)(t->table_bytes + 64 * t->pages_read);
-    }
-    return 0;
-}
-
-/* Fill and reference take turns; short fills are timed in batches of about 20 microseconds. */
-static void measure(const row *r, const placed *p, result *out)
-{
-    tool_samples fills = {0}, copies = {0};
-    const size_t bytes = reference_bytes(r, &out->traffic);
-    unsigned char *to = tool_calloc(bytes, 1), *from = tool_calloc(bytes, 1);
-    memset(to, 1, bytes);
-    memset(from, 2, bytes);
-    const double once = time_fills(p, 10);
-    const int calls = once < 20 ? (int)(20 / once) + 1 : 1;
-    for (int i = 0; i < REPEATS; i++) {
-        tool_samples_add(&fills, time_fills(p, calls));
-        if (bytes)
-            tool_samples_add(&copies, time_memcpy(to, from, bytes));
-    }
-    out->us = tool_samples_percentile(&fills, 50);
-    out->reference_us = tool_samples_percentile(&copies, 50);
-    tool_samples_free(&fills);
-    tool_samples_free(&copies);
-    free(to);
-    free(from);
-}
-
-static const char *judge(const row *r, const result *x)
-{
-    if (!r->bar_us && !r->bar_ratio)
-        return "";
-    const bool met = (!r->bar_us || x->us <= r->bar_us) && (!r->bar_ratio || x->us <= r->bar_ratio * x->reference_us);
-    return met ? "met" : "missed";
-}
-
-/* Checks the row and times it; returns an exit status. */
-static int run_row(dm_context *ctx, const row *r, uint64_t seed, result *out)
-{
-    image *img = workload_image(&r->work, seed);
-    checker *check = checker_new(ctx);
-    mismatch wrong = {0};
-    placed p = {0};
-    int exit_status = TOOL_GOOD;
-    dm_status status = checker_run(check, img, NULL, &wrong, NULL);
-    checker_free(check);
-    if (status == DM_OK && !wrong.found)
-        status = place(ctx, img, &p);
-    if (wrong.found) {
-        tool_error("%s, %d requests: %s", r->work.name, r->work.requests, wrong.text);
-        exit_status = TOOL_MISMATCH;
-    } else if (status != DM_OK) {
-        exit_status = tool_failed(r->work.name, status);
-    } else {
-        out->traffic = workload_traffic_of(img);
-        measure(r, &p, out);
-        out->verdict = judge(r, out);
-    }
-    dm_free(ctx, p.block);
-    image_free(img);
-    return exit_status;
-}
-
-static void print_row(const row *r, const result *x)
-{
-    char ratio[32] = "", bar[32] = "";
-    if (x->reference_us > 0)
-        snprintf(ratio, sizeof ratio, "%.2f x memcpy", x->us / x->reference_us);
-    if (r->bar_us > 0)
-        snprintf(bar, sizeof bar, "<= %.2f us", r->bar_us);
-    if (r->bar_ratio > 0)
-        snprintf(bar, sizeof bar, "<= %.2f x", r->bar_ratio);
-    printf("%-17s %8d x %d%-4s %8lld %12.3f %10.2f  %-14s %-11s %s\n", r->work.name, r->work.requests, r->work.tokens,
-           r->work.variable ? " var" : "", (long long)r->work.context, x->us,
-           (double)x->traffic.bytes_written / x->us / 1e3, ratio, bar, x->verdict);
-    fflush(stdout);
-}
-
-static void write_json_row(tool_json *j, const row *r, const result *x)
-{
-    tool_json_open(j, NULL, '{');
-    tool_json_string(j, "name", r->work.name);
-    tool_json_int(j, "requests", r->work.requests);
-    tool_json_int(j, "tokens", r->work.tokens);
-    tool_json_bool(j, "variable", r->work.variable);
-    tool_json_int(j, "context", r->work.context);
-    tool_json_real(j, "us", x->us);
-    tool_json_int(j, "bytes_written", x->traffic.bytes_written);
-    if (x->reference_us > 0)
-        tool_json_real(j, "memcpy_us", x->reference_us);
-    if (*x->verdict)
-        tool_json_string(j, "bar", x->verdict);
-    tool_json_close(j, '}');
-}
-
-static int write_json(const char *path, const dm_backend_info *info, const result *results)
-{
-    FILE *out = fopen(path, "w");
-    if (!out) {
-        tool_error("--json: cannot write %s", path);
-        return TOOL_USAGE;
-    }
-    tool_json j = {.out = out};
-    tool_json_open(&j, NULL, '{');
-    tool_json_string(&j, "version", dm_version());
-    tool_json_string(&j, "backend", info->name);
-    tool_json_string(&j, "device", info->device_name);
-    tool_json_open(&j, "rows", '[');
-    for (int i = 0; i < NUM_ROWS; i++)
-        write_json_row(&j, &rows[i], &results[i]);
-    tool_json_close(&j, ']');
-    tool_json_close(&j, '}');
-    return fclose(out) == 0 ? TOOL_GOOD : TOOL_USAGE;
-}
-
-static int run_rows(dm_context *ctx, const options *o)
-{
-    result results[NUM_ROWS] = {0};
     dm_backend_info info = {.size = sizeof info};
-    dm_context_info(ctx, &info);
-    printf("bench: backend %s (%s), medians of %d, each row equal to the oracle before it is timed\n", info.name,
-           info.device_name, REPEATS);
-    printf("%-17s %15s %8s %12s %10s  %-14s %-11s %s\n", "fill", "requests", "context", "us", "GB/s out", "reference",
-           "bar", "");
-    for (int i = 0; i < NUM_ROWS; i++) {
-        const int status = run_row(ctx, &rows[i], (uint64_t)o->seed, &results[i]);
-        if (status != TOOL_GOOD)
-            return status;
-        print_row(&rows[i], &results[i]);
-    }
-    return o->json ? write_json(o->json, &info, results) : TOOL_GOOD;
+    const dm_status status = dm_context_info(ctx, &info);
+    if (status != DM_OK)
+        return tool_failed("dm_context_info", status);
+    return strcmp(info.name, "cpu") == 0 ? bench_cpu(ctx, options) : bench_gpu(ctx, options);
 }
 
 int cmd_bench(int argc, char **argv)
 {
-    options o = {.seed = 1};
-    const tool_option table[] = {
-        {"backend", TOOL_STRING, &o.backend, 0, 0, "cuda, hip or cpu; default: the one that dm_open picks"},
+    const char *backend = NULL;
+    bench_options o = {.seed = 1, .match = ""};
+    const tool_option options[] = {
+        {"backend", TOOL_STRING, &backend, 0, 0, "cuda, hip or cpu [the first that works]"},
         {"json", TOOL_STRING, &o.json, 0, 0, "also write the rows to this file"},
-        {"seed", TOOL_INT, &o.seed, 0, 1e15, "of the inputs; default 1"},
+        {"seed", TOOL_INT, &o.seed, 0, 9007199254740992.0, "of the inputs [1]"},
+        {"match", TOOL_STRING, &o.match, 0, 0, "only the rows whose names contain NAME [all]"},
     };
     const tool_command command = {.name = "bench",
                                   .arguments = "",
                                   .summary = "Times fills of fixed shapes, each checked against the oracle first.",
-                                  .options = table,
-                                  .num_options = sizeof table / sizeof *table};
+                                  .options = options,
+                                  .num_options = sizeof options / sizeof *options};
     int status;
     if (!tool_parse(&command, argc, argv, &status))
         return status;
     dm_context *ctx;
-    status = tool_open(o.backend, 0, &ctx);
+    status = tool_open(backend, 0, &ctx);
     if (status != TOOL_GOOD)
         return status;
-    status = run_rows(ctx, &o);
+    status = run(ctx, &o);
     dm_close(ctx);
     return status;
 }

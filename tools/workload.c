@@ -40,10 +40,10 @@ static void add_outputs(image *img, const workload *w)
 {
     dm_fill_desc *d = &img->descs[0];
     const int64_t tokens = (int64_t)w->requests * (w->tokens + w->variable);
-    if (w->outputs & WORKLOAD_LENGTHS) {
+    if (w->outputs & (WORKLOAD_LENGTHS | WORKLOAD_EXPANDED))
         d->seqlens_expanded = add_vec(img, "seqlens_expanded", true, tokens, DM_INT32);
+    if (w->outputs & WORKLOAD_LENGTHS)
         d->dsa_cache_seqlens = add_vec(img, "dsa_cache_seqlens", true, tokens, DM_INT32);
-    }
     if (w->outputs & WORKLOAD_PREFIXES) {
         d->dsa_cu_seqlens_k = add_vec(img, "dsa_cu_seqlens_k", true, tokens + 1, DM_INT32);
         d->cache_seqlens = add_vec(img, "cache_seqlens", true, w->requests, DM_INT32);
@@ -103,17 +103,18 @@ image *workload_image(const workload *w, uint64_t seed)
 workload_traffic workload_traffic_of(const image *img)
 {
     const dm_fill_desc *d = &img->descs[0];
-    int64_t tokens = 0, cells = 0, pages = 0;
+    int64_t tokens = 0, cells = 0, pages = 0, slots = 0;
     for (int32_t r = 0; r < d->num_requests; r++) {
         const int64_t kv = ((const int64_t *)d->seq_lens.data)[r];
         const int64_t q = d->extend_len ? d->extend_len : ((const int32_t *)d->extend_lens.data)[r];
         const int64_t live_pages = d->page_table.data ? (kv + d->page_size - 1) / d->page_size : 0;
         tokens += q;
         pages += live_pages;
+        slots += d->page_table_1.data ? kv : 0;
         cells += q * (live_pages + (d->page_table_1.data ? kv : 0));
     }
     const int64_t per_token = !!d->seqlens_expanded.data + !!d->dsa_cache_seqlens.data + !!d->dsa_cu_seqlens_k.data;
     const int64_t per_request = !!d->cache_seqlens.data + !!d->cu_seqlens_k.data;
     const int64_t elements = tokens * per_token + d->num_requests * per_request + d->schedules[0].table.len;
-    return (workload_traffic){.bytes_written = 4 * (elements + cells), .table_bytes = 4 * cells, .pages_read = pages};
+    return (workload_traffic){4 * (elements + cells), 4 * cells, pages, slots};
 }

@@ -7,6 +7,7 @@
 #include "harness.h"
 
 enum {
+    WORKLOAD_EXPANDED = 32,  /* seqlens_expanded alone */
     WORKLOAD_LENGTHS = 1,    /* seqlens_expanded, dsa_cache_seqlens */
     WORKLOAD_PREFIXES = 2,   /* dsa_cu_seqlens_k, cache_seqlens, cu_seqlens_k */
     WORKLOAD_PAGE_TABLE = 4, /* page_table */
@@ -28,9 +29,10 @@ typedef struct workload {
 /* The fill as an image of one descriptor: int64 lengths and pool indices, topk 2048. */
 image *workload_image(const workload *w, uint64_t seed);
 
-/* What a fill of the image must move: the bytes it writes, and the pages whose first slot it reads. */
+/* What a fill of the image must move: the bytes it writes, those of them that are page tables, the pages whose first
+ * slot it reads for page_table, and the slots it reads for page_table_1. */
 typedef struct workload_traffic {
-    int64_t bytes_written, table_bytes, pages_read;
+    int64_t bytes_written, table_bytes, pages_read, slots_read;
 } workload_traffic;
 
 workload_traffic workload_traffic_of(const image *img);

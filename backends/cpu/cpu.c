@@ -292,10 +292,9 @@ static void write_tables(const plan *p, const run *u, int64_t c0, int64_t c1)
     const int32_t *source = row < 0 ? NULL : job->source + row * job->source_stride;
     const int32_t kv = row < 0 ? 0 : u->req->kv;
     if (job->page_table_1)
-        write_slot_rows(p, u, source, dm_live_cols(kv, 1, job->page_table_1_cols, job->source_cols), c0, c1);
+        write_slot_rows(p, u, source, dm_live_slots(job, kv), c0, c1);
     if (job->page_table)
-        write_page_rows(p, u, source, dm_live_cols(kv, job->page_size, job->page_table_cols, dm_source_pages(job)), c0,
-                        c1);
+        write_page_rows(p, u, source, dm_live_pages(job, kv), c0, c1);
 }
 
 static void write_run(const plan *p, const run *u, const tile *area)
@@ -496,7 +495,8 @@ static void write_entry(const plan *p, const request *req, int i, uint32_t slot,
 {
     const dm_job_schedule *s = &p->job->schedules[i];
     const uint64_t atoms = (uint64_t)s->atoms;
-    uint64_t unit = (uint64_t)req->r, before = req->at.segments[i], segments = segments_of(s, req);
+    uint64_t unit = (uint64_t)req->r, before = req->at.segments[i];
+    uint32_t segments = dm_segments(s, (uint32_t)req->kv);
     if (s->flags & DM_SCHED_PER_TOKEN) {
         const int64_t j = dm_segment_token(s, req->kv, req->q, start - before);
         unit = (uint64_t)(req->at.tokens + j);

@@ -6,12 +6,12 @@ DM_FN int gpu_warp_size()
     return 32;
 }
 
-DM_FN unsigned long long gpu_shift_up(unsigned long long v, int d)
+template <class Int> DM_FN Int gpu_shift_up(Int v, int d)
 {
     return __shfl_up_sync(0xffffffffu, v, d);
 }
 
-DM_FN unsigned long long gpu_from_lane(unsigned long long v, int lane)
+template <class Int> DM_FN Int gpu_from_lane(Int v, int lane)
 {
     return __shfl_sync(0xffffffffu, v, lane);
 }
@@ -38,7 +38,14 @@ DM_FN void gpu_max64(unsigned long *to, unsigned long v)
 
 #include "fill.h"
 
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS) draftmeta_fill(const __grid_constant__ gpu_launch launch)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 1)
+    draftmeta_fill(const __grid_constant__ gpu_launch launch)
 {
-    gpu_fill(launch);
+    gpu_fill(launch.job, launch.blocks, (int)blockIdx.x);
+}
+
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 1)
+    draftmeta_fill_many(const __grid_constant__ gpu_launch_many launch)
+{
+    gpu_fill_many(launch);
 }

@@ -1,15 +1,20 @@
 /* The kernel, for every GPU. A vendor's source file includes this after it has defined
  *     DM_FN                        how a device function is declared
  *     gpu_warp_size()              lanes of a warp: 32 or 64
- *     gpu_shift_up(v, d)           a 64-bit value from the lane d below, of a full warp; below lane d anything
- *     gpu_from_lane(v, lane)       a 64-bit value from one lane of a full warp
+ *     gpu_shift_up(v, d)           a 32- or 64-bit value from the lane d below, of a full warp; below lane d anything
+ *     gpu_from_lane(v, lane)       a 32- or 64-bit value from one lane of a full warp
  *     gpu_ballot(p)                the lanes of a full warp where p holds
  *     gpu_or32, gpu_max32, gpu_max64(ptr, v)   atomics on global memory
  * and includes it where threadIdx, blockIdx, blockDim, __shared__ and __syncthreads mean what they do in CUDA and HIP.
  *
  * One launch, no workspace, and no block waits for another: a block that needs a sum over earlier requests computes it.
  * Blocks have roles (gpu_blocks). Row blocks write everything per request and the lengths per token. A schedule block
- * writes one schedule. Table blocks write page-table rows. */
+ * writes one schedule. Table blocks write page-table rows.
+ *
+ * The time of a small fill is that of fetching instructions for the first time, and of dependent loads. So a block that
+ * has no more requests than threads first tries the small path: 32-bit sums, and loops over a request's few tokens. It
+ * notices by itself when a request is too large for that, and takes the general path. Loops that run a few times are
+ * not unrolled. */
 #ifndef DRAFTMETA_GPU_FILL_H
 #define DRAFTMETA_GPU_FILL_H
 
@@ -19,20 +24,21 @@
 enum {
     GPU_MIN_WARP = 32,
     GPU_MAX_WARPS = GPU_MAX_THREADS / GPU_MIN_WARP,
-    GPU_SHORT_RUN = 16, /* tokens of a request that one lane writes; more are the whole warp's */
-    GPU_IN_FLIGHT = 4   /* columns that a thread loads before it stores the first */
+    GPU_SMALL_KV = 1 << 22, /* with this and GPU_SMALL_KEPT no sum over GPU_MAX_THREADS requests leaves an int32 */
+    GPU_IN_FLIGHT = 4       /* columns that a thread loads before it stores the first */
 };
 
 /* The sums that a job needs. */
 enum { SUM_TOKENS = 1, SUM_KV = 2, SUM_SPARSE = 4 };
 
-typedef struct sums {
-    uint64_t tokens, kv, sparse;
-} sums;
+template <class Int> struct gpu_sums {
+    Int tokens, kv, sparse;
+};
+typedef gpu_sums<uint64_t> sums;
+typedef gpu_sums<uint32_t> small_sums;
 
 typedef struct gpu_request {
-    int64_t r;
-    int32_t kv, q;
+    int32_t r, kv, q;
     uint32_t flags;
 } gpu_request;
 
@@ -51,14 +57,21 @@ DM_FN int gpu_lane()
     return (int)threadIdx.x % gpu_warp_size();
 }
 
+/* Request r, or no tokens where there is none. */
 DM_FN gpu_request gpu_read(const dm_job &job, int64_t r)
 {
-    gpu_request req = {r, 0, 0, 0};
+    gpu_request req = {(int32_t)r, 0, 0, 0};
     if (r < job.num_requests) {
         req.kv = dm_kv(&job, r, &req.flags);
         req.q = dm_q(&job, r, &req.flags);
     }
     return req;
+}
+
+/* Whether the small path can hold the request. */
+DM_FN bool gpu_is_small(const gpu_request &req)
+{
+    return req.q <= GPU_SHORT_RUN && req.kv < GPU_SMALL_KV && !req.flags;
 }
 
 /* ---- Sums over requests ---- */
@@ -68,7 +81,7 @@ DM_FN unsigned gpu_sums_of_rows(const dm_job &job)
     return (job.extend ? SUM_TOKENS : 0) | (job.cu_seqlens_k ? SUM_KV : 0) | (job.dsa_cu_seqlens_k ? SUM_SPARSE : 0);
 }
 
-DM_FN void gpu_add(sums &to, const sums &from)
+template <class Int> DM_FN void gpu_add(gpu_sums<Int> &to, const gpu_sums<Int> &from)
 {
     to.tokens += from.tokens;
     to.kv += from.kv;
@@ -83,13 +96,22 @@ DM_FN sums gpu_sums_of(const dm_job &job, const gpu_request &req, unsigned wante
     return s;
 }
 
+DM_FN small_sums gpu_small_sums_of(const dm_job &job, const gpu_request &req, unsigned wanted)
+{
+    small_sums s = {(uint32_t)req.q, (uint32_t)req.kv, 0};
+#pragma unroll 1
+    for (int j = 0; wanted & SUM_SPARSE && j < req.q && j < GPU_SHORT_RUN; j++)
+        s.sparse += (uint32_t)dm_sparse(dm_expanded(req.kv, req.q, j), job.topk, job.pool_size);
+    return s;
+}
+
 /* This thread's share of the sums over requests 0 .. end - 1. */
 DM_FN sums gpu_share_before(const dm_job &job, int64_t end, unsigned wanted)
 {
     sums share = {0, 0, 0};
 #pragma unroll 4
     for (int64_t r = threadIdx.x; r < end; r += blockDim.x) {
-        gpu_request req = {r, 0, 0, 0};
+        gpu_request req = {(int32_t)r, 0, 0, 0};
         if (wanted & (SUM_KV | SUM_SPARSE))
             req.kv = dm_kv(&job, r, &req.flags);
         req.q = dm_q(&job, r, &req.flags);
@@ -98,78 +120,111 @@ DM_FN sums gpu_share_before(const dm_job &job, int64_t end, unsigned wanted)
     return share;
 }
 
-DM_FN uint64_t gpu_warp_scan_one(uint64_t v, int lanes)
+/* This thread's share of the tokens of requests 0 .. end - 1, every step-th from first. */
+DM_FN uint64_t gpu_share_of_tokens(const dm_job &job, int64_t end, int first, int step)
 {
-    for (int d = 1; d < lanes; d <<= 1) {
-        const uint64_t below = gpu_shift_up(v, d);
-        if (gpu_lane() >= d)
-            v += below;
+    uint64_t share = 0;
+    uint32_t flags = 0;
+    if (job.flags & (DM_JOB_EXTEND64 | DM_JOB_QUERY_START)) {
+#pragma unroll 1
+        for (int64_t r = first; r < end; r += step)
+            share += (uint32_t)dm_q(&job, r, &flags);
+        return share;
     }
-    return v;
+    const int32_t *lengths = (const int32_t *)job.extend;
+#pragma unroll 4
+    for (int64_t r = first; r < end; r += step)
+        share += (uint32_t)(lengths[r] < 0 ? 0 : lengths[r]);
+    return share;
+}
+
+template <class Int> DM_FN Int gpu_scan_step(Int v, int d)
+{
+    const Int below = gpu_shift_up(v, d);
+    return gpu_lane() >= d ? v + below : v;
 }
 
 /* Inclusive over the first lanes of the warp. */
-DM_FN sums gpu_warp_scan(sums s, unsigned wanted, int lanes)
+template <class Int> DM_FN gpu_sums<Int> gpu_warp_scan(gpu_sums<Int> s, unsigned wanted, int lanes)
 {
-    if (wanted & SUM_TOKENS)
-        s.tokens = gpu_warp_scan_one(s.tokens, lanes);
-    if (wanted & SUM_KV)
-        s.kv = gpu_warp_scan_one(s.kv, lanes);
-    if (wanted & SUM_SPARSE)
-        s.sparse = gpu_warp_scan_one(s.sparse, lanes);
+#pragma unroll 1
+    for (int d = 1; d < lanes; d <<= 1) {
+        if (wanted & SUM_TOKENS)
+            s.tokens = gpu_scan_step(s.tokens, d);
+        if (wanted & SUM_KV)
+            s.kv = gpu_scan_step(s.kv, d);
+        if (wanted & SUM_SPARSE)
+            s.sparse = gpu_scan_step(s.sparse, d);
+    }
     return s;
 }
 
-DM_FN sums gpu_broadcast(const sums &s, unsigned wanted, int lane)
+template <class Int> DM_FN gpu_sums<Int> gpu_broadcast(const gpu_sums<Int> &s, unsigned wanted, int lane)
 {
-    return sums{wanted & SUM_TOKENS ? gpu_from_lane(s.tokens, lane) : 0,
-                wanted & SUM_KV ? gpu_from_lane(s.kv, lane) : 0,
-                wanted & SUM_SPARSE ? gpu_from_lane(s.sparse, lane) : 0};
+    return gpu_sums<Int>{wanted & SUM_TOKENS ? gpu_from_lane(s.tokens, lane) : 0,
+                         wanted & SUM_KV ? gpu_from_lane(s.kv, lane) : 0,
+                         wanted & SUM_SPARSE ? gpu_from_lane(s.sparse, lane) : 0};
 }
 
-typedef struct gpu_scan_result {
-    sums before; /* over all earlier requests */
-    sums total;  /* over the whole block's and all earlier ones */
-} gpu_scan_result;
+template <class Int> struct gpu_scan_result {
+    gpu_sums<Int> before; /* over all earlier requests */
+    gpu_sums<Int> total;  /* over the whole block's and all earlier ones */
+    bool any;             /* whether any thread brought a mark */
+};
 
-/* Over the block: own is this thread's request, share its part of what comes before the block. */
-DM_FN gpu_scan_result gpu_block_scan(const sums &own, const sums &share, unsigned wanted, bool has_share)
+/* Adds what the other warps hold. share: this thread's part of a sum over what comes before the block, if has_share. */
+template <class Int>
+DM_FN void gpu_join_warps(gpu_scan_result<Int> &scan, const gpu_sums<Int> &up, const gpu_sums<Int> &share,
+                          unsigned wanted, bool has_share)
 {
-    __shared__ sums own_totals[GPU_MAX_WARPS], shares[GPU_MAX_WARPS];
-    const int warp_size = gpu_warp_size(), warp = (int)threadIdx.x / warp_size, last = warp_size - 1;
-    const int warps = (int)blockDim.x / warp_size;
-    const sums up = gpu_warp_scan(own, wanted, warp_size);
-    const sums shared_up = has_share ? gpu_warp_scan(share, wanted, warp_size) : share;
-    __syncthreads(); /* the last scan's readers are done */
-    if (gpu_lane() == last) {
-        own_totals[warp] = up;
+    __shared__ gpu_sums<Int> totals[GPU_MAX_WARPS], shares[GPU_MAX_WARPS];
+    __shared__ bool marks[GPU_MAX_WARPS];
+    const int warp = (int)threadIdx.x / gpu_warp_size(), warps = (int)blockDim.x / gpu_warp_size();
+    const gpu_sums<Int> shared_up = has_share ? gpu_warp_scan(share, wanted, gpu_warp_size()) : share;
+    if (gpu_lane() == gpu_warp_size() - 1) {
+        totals[warp] = up;
         shares[warp] = shared_up;
+        marks[warp] = scan.any;
     }
     __syncthreads();
-    gpu_scan_result result = {{up.tokens - own.tokens, up.kv - own.kv, up.sparse - own.sparse}, {0, 0, 0}};
+#pragma unroll 1
     for (int w = 0; w < warps; w++) {
         if (has_share) {
-            gpu_add(result.before, shares[w]);
-            gpu_add(result.total, shares[w]);
+            gpu_add(scan.before, shares[w]);
+            gpu_add(scan.total, shares[w]);
         }
         if (w < warp)
-            gpu_add(result.before, own_totals[w]);
-        gpu_add(result.total, own_totals[w]);
+            gpu_add(scan.before, totals[w]);
+        gpu_add(scan.total, totals[w]);
+        scan.any |= marks[w];
     }
-    return result;
 }
 
-/* Over one warp, all of the job's requests. */
-DM_FN gpu_scan_result gpu_single_warp_scan(const sums &own, unsigned wanted, int requests)
+/* Over the block, one request a thread; over the first warp only if that holds all requests, without a barrier. A block
+ * that scans twice puts a barrier between. */
+template <class Int>
+DM_FN gpu_scan_result<Int> gpu_scan(const gpu_sums<Int> &own, const gpu_sums<Int> &share, unsigned wanted,
+                                    bool has_share, bool one_warp, int requests, bool mark)
 {
-    const sums up = gpu_warp_scan(own, wanted, requests);
-    return gpu_scan_result{{up.tokens - own.tokens, up.kv - own.kv, up.sparse - own.sparse},
-                           gpu_broadcast(up, wanted, requests > 0 ? requests - 1 : 0)};
+    const int lanes = one_warp ? requests : gpu_warp_size();
+    const gpu_sums<Int> up = gpu_warp_scan(own, wanted, lanes);
+    gpu_scan_result<Int> scan = {
+        {up.tokens - own.tokens, up.kv - own.kv, up.sparse - own.sparse}, {0, 0, 0}, gpu_ballot(mark) != 0};
+    if (one_warp)
+        scan.total = gpu_broadcast(up, wanted, lanes > 0 ? lanes - 1 : 0);
+    else
+        gpu_join_warps(scan, up, share, wanted, has_share);
+    return scan;
 }
 
 /* ---- Row blocks ---- */
 
-DM_FN void gpu_report(const dm_job &job, uint32_t flags, int64_t bad_request)
+/* The tokens that a row block writes: low .. high - 1. The block of the first also writes what is per request. */
+typedef struct gpu_slice {
+    int64_t low, high;
+} gpu_slice;
+
+DM_FN void gpu_report(const dm_job &job, uint32_t flags, int32_t bad_request)
 {
     if (!job.report || !flags)
         return;
@@ -185,7 +240,7 @@ DM_FN bool gpu_store(int32_t *out, uint64_t value)
     return dm_is_narrow(value);
 }
 
-DM_FN void gpu_write_request(const dm_job &job, gpu_request &req, const sums &before)
+template <class Int> DM_FN void gpu_write_request(const dm_job &job, gpu_request &req, const gpu_sums<Int> &before)
 {
     if (job.cache_seqlens)
         job.cache_seqlens[req.r] = req.kv;
@@ -193,7 +248,9 @@ DM_FN void gpu_write_request(const dm_job &job, gpu_request &req, const sums &be
         job.cu_seqlens_q[req.r] = (int32_t)(uint32_t)gpu_min((int64_t)before.tokens, job.capacity);
     if (job.cu_seqlens_k)
         job.cu_seqlens_k[req.r] = (int32_t)(uint32_t)before.kv;
-    if (job.report && job.flags & DM_JOB_TABLES && req.r < job.num_requests)
+    if (!job.report)
+        return;
+    if (job.flags & DM_JOB_TABLES && req.r < job.num_requests)
         dm_source_row(&job, req.r, &req.flags);
     gpu_report(job, req.flags, req.r + 1);
 }
@@ -205,22 +262,40 @@ DM_FN void gpu_write_lengths(const dm_job &job, const gpu_request &req, int64_t 
     if (job.dsa_cache_seqlens)
         job.dsa_cache_seqlens[t] = dm_sparse(e, job.topk, job.pool_size);
     if (job.token_to_req)
-        job.token_to_req[t] = (int32_t)req.r;
+        job.token_to_req[t] = req.r;
     if (job.context_lens)
         job.context_lens[t] = job.flags & DM_JOB_CONTEXT_PER_REQUEST ? req.kv : e;
 }
 
-/* Tokens of one request, every step-th from j0, inside [low, high); the prefix also at the capacity itself. */
-DM_FN void gpu_write_tokens(const dm_job &job, const gpu_request &req, const sums &before, int64_t low, int64_t high,
+/* All tokens of a request that are below the capacity, and the prefix up to it. */
+DM_FN void gpu_write_few_tokens(const dm_job &job, const gpu_request &req, const small_sums &before)
+{
+    const int32_t capacity = job.capacity < INT32_MAX ? (int32_t)job.capacity : INT32_MAX;
+    uint32_t sparse = before.sparse;
+#pragma unroll 1
+    for (int j = 0; j < req.q; j++) {
+        const int32_t t = (int32_t)before.tokens + j, e = dm_expanded(req.kv, req.q, j);
+        if (t < capacity)
+            gpu_write_lengths(job, req, t, e);
+        if (job.dsa_cu_seqlens_k && t <= capacity) {
+            job.dsa_cu_seqlens_k[t] = (int32_t)sparse;
+            sparse += (uint32_t)dm_sparse(e, job.topk, job.pool_size);
+        }
+    }
+}
+
+/* Tokens first, first + step, ... of one request, as far as they are in the slice and below the capacity. */
+DM_FN void gpu_write_tokens(const dm_job &job, const gpu_request &req, const sums &before, const gpu_slice &slice,
                             int first, int step)
 {
-    const int64_t offset = (int64_t)before.tokens;
-    const int64_t begin = gpu_max(low - offset, 0) + first, end = gpu_min(high - offset, req.q);
-    for (int64_t j = begin; j < end; j += step) {
+    const int64_t offset = (int64_t)before.tokens, high = gpu_min(slice.high, job.capacity + 1);
+    const int64_t end = gpu_min(high - offset, req.q);
+#pragma unroll 1
+    for (int64_t j = gpu_max(slice.low - offset, 0) + first; j < end; j += step) {
         const int64_t t = offset + j;
         if (t < job.capacity)
             gpu_write_lengths(job, req, t, dm_expanded(req.kv, req.q, j));
-        if (job.dsa_cu_seqlens_k && t <= job.capacity) {
+        if (job.dsa_cu_seqlens_k) { /* at the capacity itself too: there the prefix ends */
             const uint64_t sparse = before.sparse + dm_sparse_prefix(&job, req.kv, req.q, j);
             if (gpu_store(&job.dsa_cu_seqlens_k[t], sparse))
                 gpu_report(job, DM_REPORT_NARROW, 0);
@@ -228,29 +303,41 @@ DM_FN void gpu_write_tokens(const dm_job &job, const gpu_request &req, const sum
     }
 }
 
-/* Requests of few tokens are written by their lane; the others one by one by the whole warp. */
-DM_FN void gpu_write_runs(const dm_job &job, const gpu_request &req, const sums &before, int64_t low, int64_t high)
+/* Each lane writes its request's tokens if they are few (GPU_SHORT_RUN); then the warp writes the long requests one by
+ * one. */
+DM_FN void gpu_write_runs(const dm_job &job, const gpu_request &req, const sums &before, const gpu_slice &slice)
 {
-    const bool is_long = req.q > GPU_SHORT_RUN;
-    if (!is_long)
-        gpu_write_tokens(job, req, before, low, high, 0, 1);
-    uint64_t long_lanes = gpu_ballot(is_long);
-    for (int lane = 0; long_lanes; lane++, long_lanes >>= 1) {
-        if (!(long_lanes & 1))
-            continue;
+    if (job.capacity == INT64_MAX)
+        return; /* no output per token */
+    uint64_t long_lanes = (uint64_t)gpu_ballot(req.q > GPU_SHORT_RUN);
+    gpu_request run = req;
+    sums run_before = before;
+    int first = 0, step = 1;
+    if (req.q > GPU_SHORT_RUN)
+        run.q = 0;
+    for (int lane = -1;;) {
+        gpu_write_tokens(job, run, run_before, slice, first, step);
+        if (!long_lanes)
+            return;
+        for (lane++; !(long_lanes & 1); long_lanes >>= 1)
+            lane++;
+        long_lanes >>= 1;
         const uint64_t lengths = gpu_from_lane((uint64_t)(uint32_t)req.kv << 32 | (uint32_t)req.q, lane);
-        const gpu_request other = {(int64_t)gpu_from_lane((uint64_t)req.r, lane), (int32_t)(lengths >> 32),
-                                   (int32_t)(uint32_t)lengths, 0};
-        const sums other_before = gpu_broadcast(before, SUM_TOKENS | SUM_SPARSE, lane);
-        gpu_write_tokens(job, other, other_before, low, high, gpu_lane(), gpu_warp_size());
+        run.r = (int32_t)gpu_from_lane((uint64_t)(uint32_t)req.r, lane);
+        run.kv = (int32_t)(lengths >> 32);
+        run.q = (int32_t)(uint32_t)lengths;
+        run_before = gpu_broadcast(before, SUM_TOKENS | SUM_SPARSE, lane);
+        first = gpu_lane();
+        step = gpu_warp_size();
     }
 }
 
 /* Tokens behind the last request's, and the end of their prefix. */
-DM_FN void gpu_write_padding(const dm_job &job, const sums &total, int64_t low, int64_t high, int threads)
+DM_FN void gpu_write_padding(const dm_job &job, const sums &total, const gpu_slice &slice, int threads)
 {
     const int64_t tokens = (int64_t)total.tokens, written = dm_tokens_written(&job, tokens);
-    for (int64_t t = gpu_max(tokens, low) + threadIdx.x; t <= written && t < high; t += threads) {
+#pragma unroll 1
+    for (int64_t t = gpu_max(tokens, slice.low) + threadIdx.x; t <= written && t < slice.high; t += threads) {
         bool narrow = job.dsa_cu_seqlens_k && gpu_store(&job.dsa_cu_seqlens_k[t], total.sparse);
         if (t < written) {
             if (job.seqlens_expanded)
@@ -285,178 +372,247 @@ DM_FN void gpu_write_ends(const dm_job &job, const sums &total)
     gpu_max64(&job.report->tokens_wanted, total.tokens);
 }
 
-/* What every row block does for one request a thread, once the sums are known. */
-DM_FN void gpu_write_row(const dm_job &job, gpu_request &req, sums &before, int64_t end, int64_t low, int64_t high)
+/* Behind the last request: padding and ends. */
+DM_FN void gpu_finish_rows(const dm_job &job, const sums &total, const gpu_slice &slice, int threads)
 {
-    if (!job.extend)
-        before.tokens = (uint64_t)(gpu_min(req.r, job.num_requests) * job.extend_len);
-    if (low == 0 && req.r < end)
-        gpu_write_request(job, req, before);
-    gpu_write_runs(job, req, before, low, high);
-}
-
-DM_FN void gpu_finish_rows(const dm_job &job, sums total, int64_t low, int64_t high, int threads)
-{
-    if (!job.extend)
-        total.tokens = (uint64_t)((int64_t)job.num_requests * job.extend_len);
-    gpu_write_padding(job, total, low, high, threads);
-    if (low == 0 && threadIdx.x == 0)
+    if (job.padded_tokens || job.dsa_cu_seqlens_k)
+        gpu_write_padding(job, total, slice, threads);
+    if (slice.low == 0 && threadIdx.x == 0)
         gpu_write_ends(job, total);
 }
 
-/* All requests by one warp: no barrier. */
-DM_FN void gpu_fill_few_rows(const dm_job &job, int64_t low, int64_t high)
+/* All requests at once, one a thread, if each of them is small; returns whether it was so. */
+DM_FN bool gpu_fill_small_rows(const dm_job &job, bool one_warp, int threads)
 {
     const unsigned wanted = gpu_sums_of_rows(job);
-    if ((int)threadIdx.x >= gpu_warp_size())
-        return;
     gpu_request req = gpu_read(job, threadIdx.x);
-    gpu_scan_result scan = gpu_single_warp_scan(gpu_sums_of(job, req, wanted), wanted, job.padded_requests);
-    gpu_write_row(job, req, scan.before, job.padded_requests, low, high);
-    gpu_finish_rows(job, scan.total, low, high, gpu_warp_size());
+    const small_sums own = gpu_small_sums_of(job, req, wanted);
+    gpu_scan_result<uint32_t> scan =
+        gpu_scan(own, own, wanted, false, one_warp, job.padded_requests, !gpu_is_small(req));
+    if (scan.any)
+        return false;
+    if (!job.extend) {
+        scan.before.tokens = gpu_min(threadIdx.x, job.num_requests) * job.extend_len;
+        scan.total.tokens = (uint32_t)(job.num_requests * job.extend_len);
+    }
+    if ((int)threadIdx.x < job.padded_requests)
+        gpu_write_request(job, req, scan.before);
+    if (job.capacity != INT64_MAX)
+        gpu_write_few_tokens(job, req, scan.before);
+    gpu_finish_rows(job, sums{scan.total.tokens, scan.total.kv, scan.total.sparse}, gpu_slice{0, INT64_MAX}, threads);
+    return true;
 }
 
-DM_FN void gpu_fill_rows(const dm_job &job, const gpu_blocks &blocks, int chunk, int slice)
+/* One request a thread, from tile on; returns the sums over everything up to the tile's end. before: those before the
+ * tile, or this thread's share of them. */
+DM_FN sums gpu_fill_tile(const dm_job &job, int64_t tile, int64_t end, const sums &before, bool is_share, bool one_warp,
+                         const gpu_slice &slice)
 {
-    const int64_t low = slice * blocks.slice;
-    const int64_t high = slice + 1 < blocks.row_slices ? low + blocks.slice : INT64_MAX;
-    if (job.padded_requests <= gpu_warp_size()) {
-        gpu_fill_few_rows(job, low, high);
-        return;
-    }
     const unsigned wanted = gpu_sums_of_rows(job);
+    gpu_request req = {0, 0, 0, 0};
+    if (tile + threadIdx.x < end)
+        req = gpu_read(job, tile + threadIdx.x);
+    gpu_scan_result<uint64_t> scan = {{0, 0, 0}, {0, 0, 0}, false};
+    if (wanted)
+        scan =
+            gpu_scan(gpu_sums_of(job, req, wanted), before, wanted, is_share, one_warp, (int)gpu_min(end, 64), false);
+    if (!is_share) {
+        gpu_add(scan.before, before);
+        gpu_add(scan.total, before);
+    }
+    if (!job.extend) {
+        scan.before.tokens = (uint64_t)gpu_min(tile + threadIdx.x, job.num_requests) * (uint32_t)job.extend_len;
+        scan.total.tokens = (uint64_t)job.num_requests * (uint32_t)job.extend_len;
+    }
+    if (slice.low == 0 && tile + threadIdx.x < end)
+        gpu_write_request(job, req, scan.before);
+    gpu_write_runs(job, req, scan.before, slice);
+    return scan.total;
+}
+
+DM_FN void gpu_fill_rows(const dm_job &job, const gpu_blocks &blocks, int chunk, int index)
+{
+    const bool one_warp = job.padded_requests <= gpu_warp_size();
+    const int threads = one_warp ? gpu_warp_size() : (int)blockDim.x;
+    if ((int)threadIdx.x >= threads)
+        return;
+    if (blocks.small && gpu_fill_small_rows(job, one_warp, threads))
+        return;
+    const int64_t low = index * blocks.slice, high = low + blocks.slice;
+    const gpu_slice slice = {low, (index + 1) >> blocks.slice_shift ? INT64_MAX : high};
     const int64_t first = (int64_t)chunk * blocks.chunk;
     const int64_t end = gpu_min(first + blocks.chunk, job.padded_requests);
-    sums before_tile = {0, 0, 0};
+    const unsigned wanted = gpu_sums_of_rows(job);
+    sums before = {0, 0, 0};
     if (wanted && first)
-        before_tile = gpu_share_before(job, gpu_min(first, job.num_requests), wanted);
-    bool is_share = first > 0; /* of the block's sum before; later tiles carry the whole sum */
-    for (int64_t tile = first; tile < end; tile += blockDim.x) {
-        gpu_request req = gpu_read(job, gpu_min(tile + threadIdx.x, end));
-        if (req.r == end)
-            req.kv = req.q = 0, req.flags = 0;
-        gpu_scan_result scan = {{0, 0, 0}, {0, 0, 0}};
-        if (wanted)
-            scan = gpu_block_scan(gpu_sums_of(job, req, wanted), before_tile, wanted, is_share);
-        if (!is_share) {
-            gpu_add(scan.before, before_tile);
-            gpu_add(scan.total, before_tile);
-        }
-        gpu_write_row(job, req, scan.before, end, low, high);
-        before_tile = scan.total;
+        before = gpu_share_before(job, gpu_min(first, job.num_requests), wanted);
+    bool is_share = wanted && first;
+    int64_t tile = first;
+    do { /* once even without requests */
+        if (!one_warp)
+            __syncthreads(); /* the last scan's readers are done */
+        before = gpu_fill_tile(job, tile, end, before, is_share, one_warp, slice);
         is_share = false;
-    }
+        tile += blockDim.x;
+    } while (tile < end);
     if (end == job.padded_requests)
-        gpu_finish_rows(job, before_tile, low, high, blockDim.x);
+        gpu_finish_rows(job, before, slice, threads);
 }
 
 /* ---- Table blocks ---- */
 
-/* The sum of this over the block's threads, in all of them. */
-DM_FN uint64_t gpu_block_sum(uint64_t share)
+/* The tokens before request r. The whole block must come here together. Each warp sums by itself where that is no more
+ * than a few loads a lane. */
+DM_FN uint64_t gpu_tokens_before(const dm_job &job, int64_t r)
 {
     __shared__ uint64_t warp_sums[GPU_MAX_WARPS];
-    const int warp_size = gpu_warp_size(), warps = (int)blockDim.x / warp_size;
-    share = gpu_warp_scan_one(share, warp_size);
-    if (warps == 1)
-        return gpu_from_lane(share, warp_size - 1);
-    if (gpu_lane() == warp_size - 1)
-        warp_sums[threadIdx.x / warp_size] = share;
+    const int warp_size = gpu_warp_size(), last = warp_size - 1, warps = (int)blockDim.x / warp_size;
+    const bool by_warp = r <= 4 * warp_size;
+    const sums up = gpu_warp_scan(sums{gpu_share_of_tokens(job, r, by_warp ? gpu_lane() : (int)threadIdx.x,
+                                                           by_warp ? warp_size : (int)blockDim.x),
+                                       0, 0},
+                                  SUM_TOKENS, warp_size);
+    if (by_warp)
+        return gpu_from_lane(up.tokens, last);
+    if (gpu_lane() == last)
+        warp_sums[threadIdx.x / warp_size] = up.tokens;
     __syncthreads();
     uint64_t sum = 0;
+#pragma unroll 1
     for (int w = 0; w < warps; w++)
         sum += warp_sums[w];
     return sum;
 }
 
-/* One page table as a copy from a source row: column c is source[c * step] / divisor. */
+/* Where a table block is among the tokens. Known late, so that loads of the tables need not wait for it. */
+typedef struct gpu_cursor {
+    int64_t first; /* the block's first request */
+    int64_t t;     /* of the current request; -1: not known yet */
+} gpu_cursor;
+
+/* The whole block must come here together. */
+DM_FN void gpu_locate(const dm_job &job, gpu_cursor &at)
+{
+    if (at.t >= 0)
+        return;
+    if (!job.extend)
+        at.t = at.first * job.extend_len;
+    else
+        at.t = at.first ? (int64_t)gpu_tokens_before(job, at.first) : 0;
+}
+
+/* One page table as a strided copy of a source row. */
 typedef struct gpu_table {
     int32_t *data;
-    int64_t stride, cols, live;
-    const int32_t *source;
-    int32_t step;    /* elements of the source between two columns */
-    int32_t divisor; /* 1: a plain copy */
+    int64_t stride, cols;
+    int32_t live;
+    int32_t step; /* elements of the source between two columns */
+    bool divide;  /* slots become pages */
 } gpu_table;
 
-DM_FN gpu_table gpu_slot_table(const dm_job &job, const int32_t *source, int32_t kv)
+DM_FN gpu_table gpu_slot_table(const dm_job &job, int32_t kv)
 {
-    return gpu_table{job.page_table_1, job.page_table_1_stride, job.page_table_1_cols,
-                     dm_live_cols(kv, 1, job.page_table_1_cols, job.source_cols), source, 1, 1};
+    return gpu_table{
+        job.page_table_1, job.page_table_1_stride, job.page_table_1_cols, (int32_t)dm_live_slots(&job, kv), 1, false};
 }
 
-DM_FN gpu_table gpu_page_table(const dm_job &job, const int32_t *source, int32_t kv)
+DM_FN gpu_table gpu_page_table(const dm_job &job, int32_t kv)
 {
-    const int32_t step = job.flags & DM_JOB_BLOCK_TABLE ? 1 : job.page_size;
-    return gpu_table{job.page_table, job.page_table_stride, job.page_table_cols,
-                     dm_live_cols(kv, job.page_size, job.page_table_cols, dm_source_pages(&job)), source, step, step};
+    const bool divide = !(job.flags & DM_JOB_BLOCK_TABLE);
+    return gpu_table{job.page_table,
+                     job.page_table_stride,
+                     job.page_table_cols,
+                     (int32_t)dm_live_pages(&job, kv),
+                     divide ? job.page_size : 1,
+                     divide};
 }
 
-DM_FN void gpu_store_column(const gpu_table &table, int64_t t, int64_t rows, int64_t c, int32_t value)
+DM_FN void gpu_store_column(int32_t *out, int64_t stride, int64_t rows, int32_t value)
 {
-    int32_t *out = table.data + t * table.stride + c;
-    for (int64_t i = 0; i < rows; i++, out += table.stride)
+#pragma unroll 1
+    for (int64_t i = 0; i < rows; i++, out += stride)
         *out = value;
 }
 
-/* The columns of rows t .. t + rows - 1 that fall to this thread, of splits blocks. */
-DM_FN void gpu_write_columns(const gpu_table &table, int64_t t, int64_t rows, int split, int splits, bool full)
+/* The columns of a request's rows that fall to this block, of 1 << split_shift. */
+DM_FN void gpu_write_columns(const dm_job &job, const gpu_table &table, const int32_t *source, int32_t q,
+                             gpu_cursor &at, int split, int split_shift)
 {
-    const int64_t across = (int64_t)splits * blockDim.x;
-    int64_t c = (int64_t)split * blockDim.x + threadIdx.x;
-    for (; c < table.live; c += GPU_IN_FLIGHT * across) {
+    const int64_t across = (int64_t)blockDim.x << split_shift;
+#pragma unroll 1
+    for (int64_t base = (int64_t)split * blockDim.x; base < table.live; base += GPU_IN_FLIGHT * across) {
         int32_t slots[GPU_IN_FLIGHT];
+        const int64_t c = base + threadIdx.x;
 #pragma unroll
         for (int i = 0; i < GPU_IN_FLIGHT; i++)
             if (c + i * across < table.live)
-                slots[i] = table.source[(c + i * across) * table.step];
+                slots[i] = source[(c + i * across) * table.step];
+        gpu_locate(job, at);
+        int32_t *out = table.data + at.t * table.stride + c;
+        const int64_t rows = gpu_min(q, job.capacity - at.t);
 #pragma unroll
         for (int i = 0; i < GPU_IN_FLIGHT; i++)
             if (c + i * across < table.live)
-                gpu_store_column(table, t, rows, c + i * across, dm_page_of(slots[i], table.divisor));
+                gpu_store_column(out + i * across, table.stride, rows,
+                                 table.divide ? dm_page_of(&job, slots[i]) : slots[i]);
     }
-    if (!full)
-        return;
-    const int64_t begin = (int64_t)split * blockDim.x + threadIdx.x;
-    for (c = begin + (table.live > begin ? (table.live - begin + across - 1) / across * across : 0); c < table.cols;
-         c += across)
-        gpu_store_column(table, t, rows, c, 0);
 }
 
-DM_FN void gpu_write_tables(const dm_job &job, const gpu_blocks &blocks, int64_t r, int32_t kv, int64_t t, int64_t rows,
-                            int split)
+/* Zeroes the columns behind the live ones. */
+DM_FN void gpu_clear_columns(const gpu_table &table, int64_t t, int64_t rows, int split, int split_shift)
 {
-    uint32_t flags = 0;
-    const bool full = job.flags & DM_JOB_FULL_ROWS;
-    const int64_t row = r < job.num_requests ? dm_source_row(&job, r, &flags) : -1;
-    const int32_t *source = row < 0 ? nullptr : job.source + row * job.source_stride;
-    if (row < 0)
-        kv = 0;
-    if (job.page_table)
-        gpu_write_columns(gpu_page_table(job, source, kv), t, rows, split, blocks.table_splits, full);
-    if (job.page_table_1)
-        gpu_write_columns(gpu_slot_table(job, source, kv), t, rows, split, blocks.table_splits, full);
+#pragma unroll 1
+    for (int64_t c = table.live + (int64_t)split * blockDim.x + threadIdx.x; c < table.cols;
+         c += (int64_t)blockDim.x << split_shift)
+        gpu_store_column(table.data + t * table.stride + c, table.stride, rows, 0);
 }
 
-/* Tokens before request r, by the whole block. */
-DM_FN int64_t gpu_tokens_before(const dm_job &job, int64_t r)
+DM_FN void gpu_write_tables(const dm_job &job, const int32_t *source, int32_t kv, int32_t q, gpu_cursor &at, int split,
+                            int split_shift)
 {
-    if (!job.extend)
-        return r * job.extend_len;
-    return r ? (int64_t)gpu_block_sum(gpu_share_before(job, r, SUM_TOKENS).tokens) : 0;
+#pragma unroll 1
+    for (int i = 0; i < 2; i++) {
+        const gpu_table table = i == 0 ? gpu_page_table(job, kv) : gpu_slot_table(job, kv);
+        if (!table.data)
+            continue;
+        gpu_write_columns(job, table, source, q, at, split, split_shift);
+        if (job.flags & DM_JOB_FULL_ROWS) {
+            gpu_locate(job, at);
+            gpu_clear_columns(table, at.t, gpu_min(q, job.capacity - at.t), split, split_shift);
+        }
+    }
+}
+
+/* Rows T .. E - 1: all their columns are zero. */
+DM_FN void gpu_pad_tables(const dm_job &job, gpu_cursor &at, int split, int split_shift)
+{
+    gpu_locate(job, at);
+    const int64_t rows = dm_tokens_written(&job, at.t) - at.t;
+    gpu_table slots = gpu_slot_table(job, 0), pages = gpu_page_table(job, 0);
+    if (slots.data)
+        gpu_clear_columns(slots, at.t, rows, split, split_shift);
+    if (pages.data)
+        gpu_clear_columns(pages, at.t, rows, split, split_shift);
 }
 
 DM_FN void gpu_fill_tables(const dm_job &job, const gpu_blocks &blocks, int group, int split)
 {
     const int64_t first = gpu_min((int64_t)group * blocks.group, job.num_requests);
     const int64_t end = gpu_min(first + blocks.group, job.num_requests);
-    int64_t t = gpu_tokens_before(job, first);
-    for (int64_t r = first; r < end && t < job.capacity; r++) {
-        const gpu_request req = gpu_read(job, r);
-        gpu_write_tables(job, blocks, r, req.kv, t, gpu_min(req.q, job.capacity - t), split);
-        t += req.q;
+    gpu_cursor at = {first, -1};
+#pragma unroll 1
+    for (int64_t r = first; r < end; r++) {
+        gpu_request req = gpu_read(job, r);
+        const int64_t row = dm_source_row(&job, r, &req.flags);
+        const int32_t *source = job.source + row * job.source_stride;
+        gpu_write_tables(job, source, row < 0 ? 0 : req.kv, req.q, at, split, blocks.split_shift);
+        if (r + 1 < end) {
+            gpu_locate(job, at);
+            at.t += req.q;
+        }
     }
     if (first == job.num_requests && blocks.padding_group)
-        gpu_write_tables(job, blocks, first, 0, t, gpu_max(dm_tokens_written(&job, t) - t, 0), split);
+        gpu_pad_tables(job, at, split, blocks.split_shift);
 }
 
 /* ---- Schedule blocks ---- */
@@ -479,21 +635,22 @@ DM_FN uint64_t gpu_segments_of(const dm_job_schedule &s, const gpu_request &req)
     return dm_segments(&s, (uint32_t)req.kv);
 }
 
-DM_FN int gpu_requests_per_thread(const dm_job &job)
+DM_FN int64_t gpu_requests_per_thread(const dm_job &job)
 {
-    return (job.num_requests + (int)blockDim.x - 1) / (int)blockDim.x;
+    return ((uint32_t)job.num_requests + blockDim.x - 1) / blockDim.x;
 }
 
 DM_FN void gpu_sum_chunks(const dm_job &job, const dm_job_schedule &s, gpu_chunk_sums &chunks)
 {
     const int64_t per_thread = gpu_requests_per_thread(job), first = threadIdx.x * per_thread;
     sums own = {0, 0, 0};
+#pragma unroll 1
     for (int64_t r = first; r < gpu_min(first + per_thread, job.num_requests); r++) {
         const gpu_request req = gpu_read(job, r);
         own.tokens += (uint64_t)req.q;
         own.kv += gpu_segments_of(s, req);
     }
-    const gpu_scan_result scan = gpu_block_scan(own, own, SUM_TOKENS | SUM_KV, false);
+    const gpu_scan_result<uint64_t> scan = gpu_scan(own, own, SUM_TOKENS | SUM_KV, false, false, 0, false);
     chunks.tokens[threadIdx.x] = scan.before.tokens;
     chunks.segments[threadIdx.x] = scan.before.kv;
     if (threadIdx.x == 0) {
@@ -507,6 +664,7 @@ DM_FN void gpu_sum_chunks(const dm_job &job, const dm_job_schedule &s, gpu_chunk
 DM_FN int gpu_find_chunk(const uint64_t *prefix, uint64_t v)
 {
     int low = 0, high = (int)blockDim.x - 1;
+#pragma unroll 1
     while (low < high) {
         const int middle = (low + high + 1) / 2;
         if (prefix[middle] <= v)
@@ -523,7 +681,8 @@ DM_FN gpu_place gpu_find(const dm_job &job, const dm_job_schedule &s, const gpu_
 {
     const int chunk = gpu_find_chunk(by_token ? chunks.tokens : chunks.segments, v);
     gpu_place at = {{0, 0, 0, 0}, chunks.tokens[chunk], chunks.segments[chunk]};
-    for (int64_t r = (int64_t)chunk * gpu_requests_per_thread(job);; r++) {
+#pragma unroll 1
+    for (int64_t r = chunk * gpu_requests_per_thread(job);; r++) {
         at.req = gpu_read(job, r);
         const uint64_t segments = gpu_segments_of(s, at.req);
         if (by_token ? at.tokens + (uint64_t)at.req.q > v : at.segments + segments > v)
@@ -538,9 +697,10 @@ DM_FN uint64_t gpu_segments_before(const dm_job &job, const dm_job_schedule &s, 
 {
     if (r >= job.num_requests)
         return chunks.segments[blockDim.x];
-    const int64_t per_thread = gpu_requests_per_thread(job);
-    uint64_t segments = chunks.segments[r / per_thread];
-    for (int64_t i = r / per_thread * per_thread; i < r; i++)
+    const int64_t per_thread = gpu_requests_per_thread(job), chunk = (uint32_t)r / (uint32_t)per_thread;
+    uint64_t segments = chunks.segments[chunk];
+#pragma unroll 1
+    for (int64_t i = chunk * per_thread; i < r; i++)
         segments += gpu_segments_of(s, gpu_read(job, i));
     return segments;
 }
@@ -560,25 +720,102 @@ DM_FN uint64_t gpu_covered_segments(const dm_job &job, const dm_job_schedule &s,
 DM_FN void gpu_write_entry(const dm_job &job, const dm_job_schedule &s, const gpu_chunk_sums &chunks, uint32_t slot,
                            uint64_t start)
 {
-    const uint64_t atoms = (uint64_t)s.atoms, segment = atoms == 1 ? start : start / atoms;
+    const uint32_t atoms = (uint32_t)s.atoms;
+    const uint64_t segment = atoms == 1 ? start : dm_divide(start, atoms);
     const gpu_place at = gpu_find(job, s, chunks, segment, false);
-    uint64_t unit = (uint64_t)at.req.r, before = at.segments, segments = dm_segments(&s, (uint32_t)at.req.kv);
+    uint64_t unit = (uint64_t)at.req.r, before = at.segments;
+    uint32_t c = (uint32_t)at.req.kv;
     if (s.flags & DM_SCHED_PER_TOKEN) {
         const int64_t j = dm_segment_token(&s, at.req.kv, at.req.q, segment - before);
         unit = at.tokens + (uint64_t)j;
         before += dm_segments_prefix(&s, at.req.kv, at.req.q, j);
-        segments = dm_segments(&s, (uint32_t)dm_expanded(at.req.kv, at.req.q, j));
+        c = (uint32_t)dm_expanded(at.req.kv, at.req.q, j);
+    }
+    dm_put_entry(&s, slot, unit, start - before * atoms, dm_segments(&s, c));
+}
+
+/* A request with the tokens and segments before it. */
+typedef struct gpu_small_place {
+    uint32_t tokens, segments;
+    int32_t kv, q;
+} gpu_small_place;
+
+DM_FN uint32_t gpu_few_segments_of(const dm_job_schedule &s, const gpu_request &req)
+{
+    uint32_t segments = 0;
+    if (!(s.flags & DM_SCHED_PER_TOKEN))
+        return dm_segments(&s, (uint32_t)req.kv);
+#pragma unroll 1
+    for (int j = 0; j < req.q && j < GPU_SHORT_RUN; j++)
+        segments += dm_segments(&s, (uint32_t)dm_expanded(req.kv, req.q, j));
+    return segments;
+}
+
+DM_FN void gpu_write_small_entry(const dm_job &job, const dm_job_schedule &s, const gpu_small_place *places,
+                                 uint32_t slot, uint32_t start)
+{
+    const uint32_t atoms = (uint32_t)s.atoms, segment = atoms == 1 ? start : start / atoms;
+    int low = 0, high = job.num_requests - 1;
+#pragma unroll 1
+    while (low < high) {
+        const int middle = (low + high + 1) / 2;
+        if (places[middle].segments <= segment)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    const gpu_small_place at = places[low];
+    uint32_t unit = (uint32_t)low, before = at.segments, c = (uint32_t)at.kv;
+    uint32_t segments = dm_segments(&s, c);
+    if (s.flags & DM_SCHED_PER_TOKEN) {
+        unit = at.tokens;
+        segments = dm_segments(&s, (uint32_t)dm_expanded(at.kv, at.q, 0));
+#pragma unroll 1
+        for (int j = 1; before + segments <= segment; j++, unit++) {
+            before += segments;
+            segments = dm_segments(&s, (uint32_t)dm_expanded(at.kv, at.q, j));
+        }
     }
     dm_put_entry(&s, slot, unit, start - before * atoms, segments);
 }
 
-DM_FN void gpu_fill_schedule(const dm_job &job, const dm_job_schedule &s)
+/* All requests at once, one a thread, if each of them is small and none is dropped; returns whether it was so. */
+DM_FN bool gpu_fill_small_schedule(const dm_job &job, const dm_job_schedule &s)
+{
+    __shared__ gpu_small_place places[GPU_MAX_THREADS];
+    const gpu_request req = gpu_read(job, threadIdx.x);
+    const small_sums own = {(uint32_t)req.q, gpu_few_segments_of(s, req), 0};
+    const gpu_scan_result<uint32_t> scan = gpu_scan(own, own, SUM_TOKENS | SUM_KV, false, false, 0, !gpu_is_small(req));
+    if (scan.any || scan.total.tokens > job.capacity)
+        return false;
+    places[threadIdx.x] = gpu_small_place{scan.before.tokens, scan.before.kv, req.kv, req.q};
+    __syncthreads();
+    const int64_t covered = dm_units_covered(&job, &s, dm_tokens_written(&job, scan.total.tokens));
+    const uint32_t total = scan.total.kv * (uint32_t)s.atoms;
+#pragma unroll 1
+    for (uint32_t slot = threadIdx.x; slot <= (uint32_t)s.slots; slot += blockDim.x) {
+        const uint64_t start = dm_slot_start(&s, total, slot);
+        if (start < total)
+            gpu_write_small_entry(job, s, places, slot, (uint32_t)start);
+        else
+            dm_put_entry(&s, slot, (uint64_t)covered, 0, 1);
+    }
+    return true;
+}
+
+DM_FN void gpu_fill_schedule(const dm_job &job, const dm_job_schedule &s, bool small)
 {
     __shared__ gpu_chunk_sums chunks;
+    if (small) {
+        if (gpu_fill_small_schedule(job, s))
+            return;
+        __syncthreads(); /* the scan's readers are done */
+    }
     gpu_sum_chunks(job, s, chunks);
     const int64_t written = dm_tokens_written(&job, (int64_t)chunks.tokens[blockDim.x]);
     const int64_t covered = dm_units_covered(&job, &s, written);
     const uint64_t total = gpu_covered_segments(job, s, chunks, covered) * (uint64_t)s.atoms;
+#pragma unroll 1
     for (uint32_t slot = threadIdx.x; slot <= (uint32_t)s.slots; slot += blockDim.x) {
         const uint64_t start = dm_slot_start(&s, total, slot);
         if (start < total)
@@ -590,28 +827,28 @@ DM_FN void gpu_fill_schedule(const dm_job &job, const dm_job_schedule &s)
         gpu_report(job, DM_REPORT_NARROW, 0);
 }
 
-/* ---- The kernel ---- */
+/* ---- The kernels' bodies ---- */
 
-DM_FN void gpu_fill(const gpu_launch &launch)
+/* Block number block of the job. */
+DM_FN void gpu_fill(const dm_job &job, const gpu_blocks &blocks, int block)
+{
+    const int rows = blocks.row_chunks << blocks.slice_shift, tables = rows + blocks.schedules;
+    if (block >= tables) {
+        const int split = (block - tables) & ((1 << blocks.split_shift) - 1);
+        gpu_fill_tables(job, blocks, (block - tables) >> blocks.split_shift, split);
+    } else if (block >= rows) {
+        gpu_fill_schedule(job, job.schedules[job.schedules[0].table ? block - rows : 1], blocks.small);
+    } else {
+        gpu_fill_rows(job, blocks, block >> blocks.slice_shift, block & ((1 << blocks.slice_shift) - 1));
+    }
+}
+
+DM_FN void gpu_fill_many(const gpu_launch_many &launch)
 {
     int k = 0;
-    while (k + 1 < launch.count && (int)blockIdx.x >= launch.blocks[k].end)
+    while ((int)blockIdx.x >= launch.blocks[k].end)
         k++;
-    const dm_job &job = launch.jobs[k];
-    const gpu_blocks &blocks = launch.blocks[k];
-    int block = (int)blockIdx.x - (k ? launch.blocks[k - 1].end : 0);
-    const int rows = blocks.row_chunks * blocks.row_slices;
-    if (block < rows) {
-        gpu_fill_rows(job, blocks, block / blocks.row_slices, block % blocks.row_slices);
-        return;
-    }
-    block -= rows;
-    if (block < blocks.schedules) {
-        gpu_fill_schedule(job, job.schedules[job.schedules[0].table ? block : 1]);
-        return;
-    }
-    block -= blocks.schedules;
-    gpu_fill_tables(job, blocks, block / blocks.table_splits, block % blocks.table_splits);
+    gpu_fill(launch.jobs[k], launch.blocks[k], (int)blockIdx.x - (k ? launch.blocks[k - 1].end : 0));
 }
 
 #endif

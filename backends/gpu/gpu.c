@@ -1,6 +1,8 @@
 /* The GPU backends' host side: opens a driver, loads the device code, launches it. No vendor's name in here. */
 #include "gpu.h"
 
+#include "launch.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
@@ -12,8 +14,8 @@ struct gpu_state {
     void *library;
     gpu_driver driver;
     int device;
-    void *place; /* what vendor->enter makes current */
-    void *module, *function;
+    void *place;                     /* what vendor->enter makes current */
+    void *module, *fill, *fill_many; /* the kernels, for one job and for more */
     int multiprocessors;
 };
 
@@ -161,8 +163,9 @@ static int load_code(gpu_state *gpu, const char **doing)
     int error = gpu->driver.module_load(&gpu->module, gpu->vendor->image);
     if (error)
         return error;
-    *doing = "finding the kernel in the device code";
-    return gpu->driver.module_function(&gpu->function, gpu->module, "draftmeta_fill");
+    *doing = "finding the kernels in the device code";
+    error = gpu->driver.module_function(&gpu->fill, gpu->module, "draftmeta_fill");
+    return error ? error : gpu->driver.module_function(&gpu->fill_many, gpu->module, "draftmeta_fill_many");
 }
 
 static dm_status open_device(gpu_state *gpu, int ordinal)
@@ -318,8 +321,112 @@ dm_status gpu_check_range(void *state, const char *field, const void *ptr, size_
 
 /* ---- The fill ---- */
 
+enum {
+    TABLE_BLOCKS = 4, /* for each multiprocessor */
+    MAX_ROW_CHUNKS = 64,
+    SLICE_TOKENS = 4096,
+    MAX_SLICES = 64
+};
+
+static int64_t ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static int64_t clamp(int64_t v, int64_t low, int64_t high)
+{
+    return v < low ? low : v > high ? high : v;
+}
+
+static unsigned threads_for(int64_t requests)
+{
+    return requests <= 128 ? 128 : 256;
+}
+
+/* The largest power of two that is at most v >= 1, as a shift. */
+static int32_t floor_log2(int64_t v)
+{
+    int32_t shift = 0;
+    while (v >> (shift + 1))
+        shift++;
+    return shift;
+}
+
+static void plan_rows(const dm_job *job, unsigned threads, gpu_blocks *b)
+{
+    const int64_t requests = job->padded_requests;
+    b->row_chunks = (int32_t)clamp(ceil_div(requests, threads), 1, MAX_ROW_CHUNKS);
+    b->chunk = (int32_t)clamp(ceil_div(ceil_div(requests, b->row_chunks), threads) * threads, threads, INT32_MAX);
+    const int64_t tokens = job->capacity == INT64_MAX ? 0 : job->capacity;
+    b->slice_shift = floor_log2(clamp(tokens / ((int64_t)b->row_chunks * SLICE_TOKENS), 1, MAX_SLICES));
+    b->slice = ceil_div(tokens, (int64_t)1 << b->slice_shift);
+    b->schedules = !!job->schedules[0].table + !!job->schedules[1].table;
+    b->small = requests <= threads && job->extend_len <= GPU_SHORT_RUN && b->slice_shift == 0 &&
+               (int64_t)job->topk + job->pool_size <= GPU_SMALL_KEPT;
+}
+
+/* Blocks for the tables from what the host knows: requests and declared widths; what is live shows on the device. */
+static int64_t plan_tables(const gpu_state *gpu, const dm_job *job, unsigned threads, gpu_blocks *b)
+{
+    b->group = 1;
+    if (!(job->flags & DM_JOB_TABLES))
+        return 0;
+    const int64_t slots = job->page_table_1 ? job->page_table_1_cols : 0,
+                  pages = job->page_table ? job->page_table_cols : 0;
+    const int64_t wanted = (int64_t)gpu->multiprocessors * TABLE_BLOCKS;
+    const int64_t requests = clamp(job->num_requests, 1, INT32_MAX);
+    b->group = (int32_t)ceil_div(requests, 4 * wanted);
+    b->padding_group = job->flags & DM_JOB_FULL_ROWS && job->padded_tokens;
+    const int64_t groups = ceil_div(requests, b->group);
+    const int64_t most = clamp(ceil_div(slots > pages ? slots : pages, threads), 1, wanted);
+    b->split_shift = floor_log2(clamp(wanted / groups, 1, most));
+    return (groups + b->padding_group) << b->split_shift;
+}
+
+/* The blocks of one job, behind first others. */
+static gpu_blocks plan_blocks(const gpu_state *gpu, const dm_job *job, unsigned threads, int64_t first)
+{
+    gpu_blocks b = {0};
+    plan_rows(job, threads, &b);
+    const int64_t tables = plan_tables(gpu, job, threads, &b);
+    b.end = (int32_t)(first + ((int64_t)b.row_chunks << b.slice_shift) + b.schedules + tables);
+    return b;
+}
+
+static dm_status launch(const gpu_state *gpu, void *kernel, int32_t grid, unsigned threads, void *param,
+                        dm_stream stream)
+{
+    void *before, *params[] = {param};
+    const dm_status status = enter(gpu, &before);
+    if (status != DM_OK)
+        return status;
+    const int error = gpu->driver.launch(kernel, (unsigned)grid, 1, 1, threads, 1, 1, 0, stream, params, NULL);
+    return leave(gpu, before, "launching the fill", error);
+}
+
+static dm_status fill_one(const gpu_state *gpu, const dm_job *job, dm_stream stream)
+{
+    const unsigned threads = threads_for(job->padded_requests);
+    gpu_launch param = {plan_blocks(gpu, job, threads, 0), *job};
+    return launch(gpu, gpu->fill, param.blocks.end, threads, &param, stream);
+}
+
+static dm_status fill_several(const gpu_state *gpu, const dm_job *jobs, int count, dm_stream stream)
+{
+    gpu_launch_many param;
+    int64_t requests = 0;
+    for (int i = 0; i < count; i++)
+        requests = jobs[i].padded_requests > requests ? jobs[i].padded_requests : requests;
+    const unsigned threads = threads_for(requests);
+    param.count = count;
+    for (int i = 0; i < count; i++) {
+        param.blocks[i] = plan_blocks(gpu, &jobs[i], threads, i ? param.blocks[i - 1].end : 0);
+        param.jobs[i] = jobs[i];
+    }
+    return launch(gpu, gpu->fill_many, param.blocks[count - 1].end, threads, &param, stream);
+}
+
 dm_status gpu_fill(void *state, const dm_job *jobs, int count, dm_stream stream)
 {
-    (void)state, (void)jobs, (void)count, (void)stream;
-    return dm_fail(DM_ERR_NO_BACKEND, "built without device code");
+    return count == 1 ? fill_one(state, jobs, stream) : fill_several(state, jobs, count, stream);
 }

@@ -1,4 +1,4 @@
-/* What the host hands to the kernel: the jobs, and which blocks do what. */
+/* What the host hands to the kernels: jobs, and which blocks do what. */
 #ifndef DRAFTMETA_GPU_LAUNCH_H
 #define DRAFTMETA_GPU_LAUNCH_H
 
@@ -7,23 +7,34 @@
 /* The most threads of a block; shared memory is sized by it. */
 enum { GPU_MAX_THREADS = 512 };
 
-/* The blocks of one job, in this order: rows (chunks x slices), one for each schedule, tables (groups x splits). */
+/* What the small path allows: tokens of a request, and topk and pool_size together. */
+enum { GPU_SHORT_RUN = 16, GPU_SMALL_KEPT = 1 << 17 };
+
+/* The blocks of one job, in this order: rows (chunks << slice_shift), one for each schedule, tables (groups <<
+ * split_shift). Counts that a block's number is divided by are powers of two. */
 typedef struct gpu_blocks {
     int32_t end; /* one past this job's last block in the grid */
-    int32_t row_chunks, row_slices;
+    int32_t row_chunks, slice_shift;
     int32_t schedules; /* blocks for them: 0, 1 or 2 */
-    int32_t table_splits;
-    int32_t chunk; /* requests of a row block */
-    int32_t group; /* requests of a table block */
+    int32_t split_shift;
+    int32_t chunk;         /* requests of a row block */
+    int32_t group;         /* requests of a table block */
     int32_t padding_group; /* 1: the last table group is the padding's rows */
-    int64_t slice; /* tokens of a row block */
+    int32_t small;         /* 1: no more requests than threads, and little kept: the small path may do */
+    int64_t slice;         /* tokens of a row block */
 } gpu_blocks;
 
-/* The kernel's only parameter: at most 4096 bytes, the limit of every driver. */
+/* The parameter of draftmeta_fill. Fixed addresses: constants are operands, not loads. */
 typedef struct gpu_launch {
+    gpu_blocks blocks;
+    dm_job job;
+} gpu_launch;
+
+/* The parameter of draftmeta_fill_many: at most 4096 bytes, the limit of every driver. */
+typedef struct gpu_launch_many {
     int32_t count;
     gpu_blocks blocks[DM_FILL_MANY_MAX];
     dm_job jobs[DM_FILL_MANY_MAX];
-} gpu_launch;
+} gpu_launch_many;
 
 #endif

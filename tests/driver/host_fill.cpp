@@ -1,0 +1,79 @@
+/* The kernel for the host: what fill.h asks for, by fibers. */
+#include "host_fill.hpp"
+
+#include <algorithm>
+
+#define DM_FN static inline
+#define __shared__ static __attribute__((section("simt_shared")))
+
+using simt::blockDim;
+using simt::blockIdx;
+using simt::threadIdx;
+
+/* The section's bounds, from the linker. */
+extern "C" __attribute__((visibility("hidden"))) char __start_simt_shared[], __stop_simt_shared[];
+
+DM_FN void __syncthreads(unsigned line = __builtin_LINE())
+{
+    simt::barrier(line);
+}
+
+DM_FN int gpu_warp_size()
+{
+    return static_cast<int>(simt::warp_size());
+}
+
+DM_FN uint64_t gpu_shift_up(uint64_t v, int d, unsigned line = __builtin_LINE())
+{
+    return simt::shift_up(v, d, line);
+}
+
+DM_FN uint64_t gpu_from_lane(uint64_t v, int lane, unsigned line = __builtin_LINE())
+{
+    return simt::from_lane(v, lane, line);
+}
+
+DM_FN uint64_t gpu_ballot(bool p, unsigned line = __builtin_LINE())
+{
+    return simt::ballot(p, line);
+}
+
+/* Lanes and launches run one at a time, so that nothing comes between these reads and writes. */
+DM_FN void gpu_or32(uint32_t *to, uint32_t v)
+{
+    *to |= v;
+}
+
+DM_FN void gpu_max32(uint32_t *to, uint32_t v)
+{
+    *to = std::max(*to, v);
+}
+
+DM_FN void gpu_max64(uint64_t *to, uint64_t v)
+{
+    *to = std::max(*to, v);
+}
+
+#include "fill.h"
+
+static void fill(const void *parameter)
+{
+    const auto &launch = *static_cast<const gpu_launch *>(parameter);
+    gpu_fill(launch.job, launch.blocks, static_cast<int>(blockIdx.x));
+}
+
+static void fill_many(const void *parameter)
+{
+    gpu_fill_many(*static_cast<const gpu_launch_many *>(parameter));
+}
+
+const std::vector<host_fill::Kernel> host_fill::kernels = {
+    {"draftmeta_fill", sizeof(gpu_launch), GPU_MAX_THREADS, fill},
+    {"draftmeta_fill_many", sizeof(gpu_launch_many), GPU_MAX_THREADS, fill_many},
+};
+
+void host_fill::run(const simt::Machine &machine, const Kernel &kernel, const void *parameter, unsigned grid,
+                    unsigned block)
+{
+    simt::run(machine, {kernel.body, parameter, __start_simt_shared, __stop_simt_shared}, grid, block);
+}

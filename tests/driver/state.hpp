@@ -1,0 +1,85 @@
+/* What the parts of the driver share. */
+#ifndef DRAFTMETA_STATE_HPP
+#define DRAFTMETA_STATE_HPP
+
+#include <map>
+#include <memory>
+
+#include "driver.hpp"
+#include "host_fill.hpp"
+
+namespace driver
+{
+
+struct Settings {
+    int devices = 2, multiprocessors = 8;
+    simt::Machine machine;
+    bool tell_leaks = false;
+};
+
+const Settings &settings();
+
+/* Objects that are known by their address until they are destroyed. */
+template <class T> class Pool
+{
+  public:
+    Handle add(std::unique_ptr<T> object)
+    {
+        const Handle handle = object.get();
+        objects[handle] = std::move(object);
+        return handle;
+    }
+
+    T *find(Handle handle) const
+    {
+        const auto found = objects.find(handle);
+        return found == objects.end() ? nullptr : found->second.get();
+    }
+
+    int destroy(Handle handle)
+    {
+        return objects.erase(handle) ? success : invalid_handle;
+    }
+
+    int count() const
+    {
+        return static_cast<int>(objects.size());
+    }
+
+    auto begin() const
+    {
+        return objects.begin();
+    }
+
+    auto end() const
+    {
+        return objects.end();
+    }
+
+  private:
+    std::map<Handle, std::unique_ptr<T>> objects;
+};
+
+/* The calling thread's, or why it has none. */
+int current_device(int *device);
+
+/* What the handle stands for; nullptr if its code is not loaded on the device. */
+const host_fill::Kernel *kernel_of(Handle function, int device);
+
+/* For a call that is not for captures: why the stream cannot be waited for. */
+int check_wait(Handle stream);
+
+/* The same for a call that touches the whole device: any capture may forbid it. */
+int check_no_captures();
+
+struct Live {
+    const char *kind;
+    int count;
+};
+
+Live live_allocations(), live_modules(), live_contexts();
+Live live_streams(), live_graphs(), live_events();
+
+} // namespace driver
+
+#endif
