@@ -147,7 +147,8 @@ DM_API int32_t dm_backend_count(void);
 
 /* Describes backend index (0 .. dm_backend_count() - 1), in the order in which dm_open tries them. Looks for the driver
  * and its devices; creates no device context.
- * DM_ERR_ARGUMENT: info NULL, index out of range. DM_ERR_STRUCT_SIZE: info->size. DM_ERR_CONFIG: a bad variable. */
+ * DM_ERR_ARGUMENT: info NULL, index out of range. DM_ERR_STRUCT_SIZE: info->size. DM_ERR_CONFIG: a driver path that is
+ * not absolute. */
 DM_API dm_status dm_backend_query(int32_t index, dm_backend_info *info);
 
 /* Picks a backend and opens one of its devices. The choice: options->backend, else the variable DRAFTMETA_BACKEND, else
@@ -258,7 +259,7 @@ enum {
  * Per request r < R = num_requests:
  *     kv[r]  = clamp(seq_lens[r] + seq_len_bias, 0, INT32_MAX)               the sum is exact
  *     q[r]   = clamp(extend_lens[r], 0, INT32_MAX), or extend_len, or
- *              clamp(query_start_loc[r + 1] - query_start_loc[r], 0, INT32_MAX)
+ *              clamp(query_start_loc[r + 1] - query_start_loc[r], 0, INT32_MAX)   the difference is exact
  *     off[r] = q[0] + ... + q[r - 1];  T = off[R] tokens in all
  *     token t = off[r] + j, 0 <= j < q[r], sees  e[t] = max(0, kv[r] - q[r] + 1 + j)  KV tokens
  *
@@ -269,7 +270,8 @@ enum {
  *     decode          extend_len = 1                            0
  *
  * Capacity: M is the smallest length of the given per-token outputs (len - 1 of dsa_cu_seqlens_k, rows of the page
- * tables); none given: no bound. Tokens t >= M are dropped; those that stay keep the e of the full q.
+ * tables); none given: no bound. Tokens t >= M are dropped, which sets DM_REPORT_TOKENS_DROPPED; those that stay keep
+ * the e of the full q. Padding that M cuts off is not reported.
  *
  * Padding, for captured graphs: with P = padded_tokens, E = min(max(P, T), M) tokens are written. Tokens T .. E - 1 get
  * length 0, the prefix repeated, token_to_req R + t - T and no live columns; requests R .. max(padded_requests, R) - 1
@@ -284,11 +286,13 @@ enum {
  * not fit. R = 0 or T = 0 still writes the leading zeros, num_tokens, the schedules' sentinels and the padding.
  *
  * Sizes: per-request inputs hold R elements (query_start_loc R + 1), per-request outputs max(R, padded_requests)
- * (prefixes one more). At R = 0 the inputs may be left out.
+ * (prefixes one more); longer arrays are fine. At R = 0 the lengths may be left out. req_to_token and block_table may
+ * have any number of rows: requests without one are bad (DM_REPORT_BAD_POOL). They, and req_pool_indices, may be given
+ * without a page table. A query length of 0 is legal: such a request has no tokens.
  *
  * Precondition: no output overlaps an input or another output of the same call, across all descriptors of
  * dm_fill_many, reports apart. Exception: with extend_len = 1, context_lens, seqlens_expanded and cache_seqlens may be
- * one buffer. DRAFTMETA_CHECK=1 checks it.
+ * one buffer. DRAFTMETA_CHECK=1 checks it; a table counts as all from its first to its last element.
  *
  * Source of the formulas: SGLang 0.5.23 (kernels/ops/attention/dsa), vLLM 0.33.0
  * (v1/attention/backends/mla/indexer.py), DeepGEMM 54e2261. */

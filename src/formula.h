@@ -44,16 +44,20 @@ DM_FN int32_t dm_clamp_length(int64_t v, uint32_t flag, uint32_t *flags)
     return length;
 }
 
+DM_FN int32_t dm_kv_of(const dm_job *job, int64_t seq, uint32_t *flags)
+{
+    return dm_clamp_length(dm_add_clamped(seq, job->seq_len_bias), DM_REPORT_KV_CLAMPED, flags);
+}
+
 DM_FN int32_t dm_kv(const dm_job *job, int64_t r, uint32_t *flags)
 {
-    const int64_t seq = dm_load(job->seq_lens, job->flags & DM_JOB_SEQ64, r);
-    return dm_clamp_length(dm_add_clamped(seq, job->seq_len_bias), DM_REPORT_KV_CLAMPED, flags);
+    return dm_kv_of(job, dm_load(job->seq_lens, job->flags & DM_JOB_SEQ64, r), flags);
 }
 
 DM_FN int32_t dm_q(const dm_job *job, int64_t r, uint32_t *flags)
 {
     const int wide = job->flags & DM_JOB_EXTEND64;
-    if (!job->extend)
+    if (!(job->flags & DM_JOB_EXTEND))
         return job->extend_len;
     int64_t q = dm_load(job->extend, wide, r);
     if (job->flags & DM_JOB_QUERY_START)

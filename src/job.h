@@ -10,11 +10,25 @@ enum {
     DM_JOB_SEQ64 = 1,        /* seq_lens is int64 */
     DM_JOB_EXTEND64 = 2,     /* extend is int64 */
     DM_JOB_POOL64 = 4,       /* pool is int64 */
-    DM_JOB_QUERY_START = 8,  /* extend holds the prefix of the query lengths */
-    DM_JOB_BLOCK_TABLE = 16, /* source holds pages, not slots */
-    DM_JOB_FULL_ROWS = 32,   /* zero what is not live */
-    DM_JOB_CONTEXT_PER_REQUEST = 64,
-    DM_JOB_TABLES = 128 /* a page table is wanted: check every request's row of the source */
+    DM_JOB_EXTEND = 8,       /* extend is given, else extend_len holds for every request */
+    DM_JOB_QUERY_START = 16, /* extend holds the prefix of the query lengths */
+    DM_JOB_BLOCK_TABLE = 32, /* source holds pages, not slots */
+    DM_JOB_FULL_ROWS = 64,   /* zero what is not live */
+    DM_JOB_CONTEXT_PER_REQUEST = 128,
+    DM_JOB_TABLES = 256, /* a page table is wanted: check every request's row of the source */
+    DM_JOB_TOKENS = 512, /* any output per token is wanted, which bounds capacity */
+
+    /* The outputs that are wanted: one register instead of a pointer each. */
+    DM_JOB_SEQLENS_EXPANDED = 1 << 16,
+    DM_JOB_DSA_CACHE_SEQLENS = 1 << 17,
+    DM_JOB_DSA_CU_SEQLENS_K = 1 << 18,
+    DM_JOB_TOKEN_TO_REQ = 1 << 19,
+    DM_JOB_CONTEXT_LENS = 1 << 20,
+    DM_JOB_CACHE_SEQLENS = 1 << 21,
+    DM_JOB_CU_SEQLENS_Q = 1 << 22,
+    DM_JOB_CU_SEQLENS_K = 1 << 23,
+    DM_JOB_NUM_TOKENS = 1 << 24,
+    DM_JOB_REPORT = 1 << 25
 };
 
 enum {

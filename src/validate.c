@@ -355,15 +355,32 @@ static dm_job_schedule lower_schedule(const dm_fill_desc *desc, const dm_schedul
     };
 }
 
-static uint32_t lower_flags(const dm_fill_desc *desc)
+/* flag if pointer is given */
+static uint32_t flag_if(const void *pointer, uint32_t flag)
 {
-    const dm_vec *extend = desc->query_start_loc.data ? &desc->query_start_loc : &desc->extend_lens;
-    return (desc->seq_lens.type == DM_INT64 ? DM_JOB_SEQ64 : 0) | (extend->type == DM_INT64 ? DM_JOB_EXTEND64 : 0) |
-           (desc->req_pool_indices.type == DM_INT64 ? DM_JOB_POOL64 : 0) |
-           (desc->query_start_loc.data ? DM_JOB_QUERY_START : 0) | (desc->block_table.data ? DM_JOB_BLOCK_TABLE : 0) |
-           (desc->flags & DM_FILL_FULL_ROWS ? DM_JOB_FULL_ROWS : 0) |
-           (desc->flags & DM_FILL_CONTEXT_PER_REQUEST ? DM_JOB_CONTEXT_PER_REQUEST : 0) |
-           (desc->page_table.data || desc->page_table_1.data ? DM_JOB_TABLES : 0);
+    return pointer ? flag : 0;
+}
+
+static uint32_t lower_outputs(const dm_fill_desc *d)
+{
+    return flag_if(d->seqlens_expanded.data, DM_JOB_SEQLENS_EXPANDED) |
+           flag_if(d->dsa_cache_seqlens.data, DM_JOB_DSA_CACHE_SEQLENS) |
+           flag_if(d->dsa_cu_seqlens_k.data, DM_JOB_DSA_CU_SEQLENS_K) |
+           flag_if(d->token_to_req.data, DM_JOB_TOKEN_TO_REQ) | flag_if(d->context_lens.data, DM_JOB_CONTEXT_LENS) |
+           flag_if(d->cache_seqlens.data, DM_JOB_CACHE_SEQLENS) | flag_if(d->cu_seqlens_q.data, DM_JOB_CU_SEQLENS_Q) |
+           flag_if(d->cu_seqlens_k.data, DM_JOB_CU_SEQLENS_K) | flag_if(d->num_tokens.data, DM_JOB_NUM_TOKENS) |
+           flag_if(d->report, DM_JOB_REPORT) | (has_token_output(d) ? DM_JOB_TOKENS : 0);
+}
+
+static uint32_t lower_inputs(const dm_fill_desc *d)
+{
+    const dm_vec *extend = d->query_start_loc.data ? &d->query_start_loc : &d->extend_lens;
+    return (d->seq_lens.type == DM_INT64 ? DM_JOB_SEQ64 : 0) | (extend->type == DM_INT64 ? DM_JOB_EXTEND64 : 0) |
+           (d->req_pool_indices.type == DM_INT64 ? DM_JOB_POOL64 : 0) | flag_if(extend->data, DM_JOB_EXTEND) |
+           flag_if(d->query_start_loc.data, DM_JOB_QUERY_START) | flag_if(d->block_table.data, DM_JOB_BLOCK_TABLE) |
+           (d->flags & DM_FILL_FULL_ROWS ? DM_JOB_FULL_ROWS : 0) |
+           (d->flags & DM_FILL_CONTEXT_PER_REQUEST ? DM_JOB_CONTEXT_PER_REQUEST : 0) |
+           flag_if(d->page_table.data, DM_JOB_TABLES) | flag_if(d->page_table_1.data, DM_JOB_TABLES);
 }
 
 static int64_t min_cols(int64_t a, int64_t b)
@@ -416,9 +433,9 @@ static dm_job lower(const dm_fill_desc *desc)
         .seq_len_bias = desc->seq_len_bias,
         .topk = desc->topk,
         .pool_size = desc->pool_size ? desc->pool_size : 1,
-        .page_size = desc->page_size,
-        .page_shift = log2_or_minus_1(desc->page_size),
-        .flags = lower_flags(desc),
+        .page_size = desc->page_size ? desc->page_size : 1,
+        .page_shift = log2_or_minus_1(desc->page_size ? desc->page_size : 1),
+        .flags = lower_inputs(desc) | lower_outputs(desc),
         .schedules = {lower_schedule(desc, &desc->schedules[0]), lower_schedule(desc, &desc->schedules[1])},
     };
 }

@@ -994,7 +994,7 @@ END_TEST
 
 /* ---- Threads --------------------------------------------------------------------------------------------------- */
 
-enum { THREADS = 8, CASES_PER_THREAD = 25, CALLS_PER_CASE = 20 };
+enum { THREADS = 8, CASES_PER_THREAD = 25, CALLS_PER_CASE = 4, CALL_REQUESTS = 2000 };
 
 static const case_limits small_cases = {.max_requests = 300, .max_tokens = 2000, .max_columns = 200};
 
@@ -1014,34 +1014,43 @@ static void check_case_of(worker *w, checker *c, uint64_t index)
     image_free(img);
 }
 
-/* A call that waits: one request of a number of tokens that no other thread has. */
-static void check_waiting_call_of(worker *w, int32_t *memory)
+/* As long as it takes to lose a race: many requests, of a number of tokens each that no other thread has. */
+static int32_t *requests_of(worker *w)
 {
-    const int32_t tokens = w->index + 1;
-    int32_t block[2 + THREADS] = {tokens, 100}; /* extend length, seq length, and room for the output */
+    int32_t lens[CALL_REQUESTS];
+    void *memory;
+    dm_status status = dm_malloc(ctx, sizeof lens, &memory);
+    for (int r = 0; r < CALL_REQUESTS; r++)
+        lens[r] = w->index + 1;
+    if (status == DM_OK)
+        status = dm_upload(ctx, memory, lens, sizeof lens, NULL);
+    if (status != DM_OK)
+        snprintf(w->text, sizeof w->text, "%s", dm_last_error());
+    return memory;
+}
+
+/* A call that waits: it counts its own tokens, and not another's. */
+static void check_waiting_call_of(worker *w, const int32_t *lens)
+{
+    const int64_t tokens = (int64_t)CALL_REQUESTS * (w->index + 1);
     int64_t written = 0;
-    dm_status status = dm_upload(ctx, memory, block, sizeof block, NULL);
-    if (status == DM_OK)
-        status = dm_fill_draft_extend(ctx, memory, memory + 1, 1, 2048, memory + 2, NULL, THREADS, &written, NULL);
-    if (status == DM_OK)
-        status = dm_download(ctx, block, memory, sizeof block, NULL);
-    if (status != DM_OK || written != tokens || block[2] != 101 - tokens || block[1 + tokens] != 100)
+    const dm_status status =
+        dm_fill_draft_extend(ctx, lens, lens, CALL_REQUESTS, 1, NULL, NULL, tokens, &written, NULL);
+    if (status != DM_OK || written != tokens)
         snprintf(w->text, sizeof w->text, "dm_fill_draft_extend: status %d, %" PRId64 " tokens", (int)status, written);
 }
 
 static void *work(void *argument)
 {
     worker *w = argument;
-    void *memory;
     checker *c = checker_new(ctx);
-    if (dm_malloc(ctx, (2 + THREADS) * sizeof(int32_t), &memory) != DM_OK)
-        snprintf(w->text, sizeof w->text, "%s", dm_last_error());
+    int32_t *lens = requests_of(w);
     for (uint64_t i = 0; i < CASES_PER_THREAD && !w->text[0]; i++) {
         check_case_of(w, c, (uint64_t)w->index * 1000 + i);
         for (int k = 0; k < CALLS_PER_CASE && !w->text[0]; k++)
-            check_waiting_call_of(w, memory);
+            check_waiting_call_of(w, lens);
     }
-    dm_free(ctx, memory);
+    dm_free(ctx, lens);
     checker_free(c);
     return NULL;
 }

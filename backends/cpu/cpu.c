@@ -34,7 +34,7 @@ typedef struct cpu_state {
 typedef struct mark {
     int64_t tokens;
     uint64_t kv, sparse, segments[2];
-    double cells; /* KV tokens over the rows of all tokens; kept if a page table is wanted */
+    double cells; /* live elements of the page tables; kept if one is wanted */
 } mark;
 
 /* One request, with the sums before it. */
@@ -49,8 +49,8 @@ typedef struct plan {
     const dm_job *job;
     const dm_rows *rows;
     int threads;
-    bool has_tokens, has_sums;      /* any output per token; any sum beside tokens and kv */
-    double token_bytes, cell_bytes; /* written per token, and per KV token of a row */
+    bool has_tokens, has_sums; /* any output per token; any sum beside tokens and kv */
+    double token_bytes;        /* written per token, live elements of page tables apart */
     int chunks;
     int64_t chunk;   /* requests of a chunk */
     int64_t total;   /* T */
@@ -107,10 +107,17 @@ static uint64_t segments_of(const dm_job_schedule *s, const request *req)
     return dm_segments(s, (uint32_t)req->kv);
 }
 
+/* Live elements of the page tables in one of the request's rows. */
+static double cells_of(const dm_job *job, const request *req)
+{
+    return (job->page_table_1 ? (double)dm_live_slots(job, req->kv) : 0) +
+           (job->page_table ? (double)dm_live_pages(job, req->kv) : 0);
+}
+
 static void add_sums(const dm_job *job, request *req)
 {
     if (job->flags & DM_JOB_TABLES)
-        req->at.cells += (double)req->kv * req->q;
+        req->at.cells += cells_of(job, req) * req->q;
     if (job->dsa_cu_seqlens_k)
         req->at.sparse += dm_sparse_prefix(job, req->kv, req->q, req->q);
     for (int i = 0; i < 2; i++)
@@ -340,16 +347,10 @@ static void write_tile(const plan *p, const tile *area)
     write_padding(p, max64(area->t0, p->total), area);
 }
 
-static bool has_token_output(const dm_job *job)
-{
-    return job->seqlens_expanded || job->dsa_cache_seqlens || job->dsa_cu_seqlens_k || job->token_to_req ||
-           job->context_lens || job->flags & DM_JOB_TABLES;
-}
-
-/* Bytes that tokens take, roughly, whose rows see cells KV tokens. */
+/* Bytes that tokens take, roughly, whose rows have cells live elements. */
 static double bytes_of(const plan *p, double tokens, double cells)
 {
-    return tokens * p->token_bytes + cells * p->cell_bytes;
+    return tokens * p->token_bytes + 4 * cells;
 }
 
 static int64_t table_columns(const dm_job *job)
@@ -418,7 +419,7 @@ static void write_small_run(plan *p, const request *req)
     const int64_t t = req->at.tokens;
     if (p->pending < t || req->q == 0 || t >= p->job->capacity)
         return;
-    const double cells = req->at.cells + (double)req->kv * req->q;
+    const double cells = req->at.cells + cells_of(p->job, req) * req->q;
     if (p->threads > 1 && bytes_of(p, (double)(t + req->q), cells) >= PARALLEL_BYTES)
         return;
     const tile all = {0, 0, 0, INT64_MAX};
@@ -579,11 +580,10 @@ static void fill_one(const cpu_state *cpu, const dm_job *job)
     p.job = job;
     p.rows = cpu->rows;
     p.threads = cpu->threads;
-    p.has_tokens = has_token_output(job);
+    p.has_tokens = job->flags & DM_JOB_TOKENS;
     p.has_sums =
         job->flags & DM_JOB_TABLES || job->dsa_cu_seqlens_k || job->schedules[0].table || job->schedules[1].table;
     p.token_bytes = 20 + (job->flags & DM_JOB_FULL_ROWS ? 4.0 * (double)table_columns(job) : 0);
-    p.cell_bytes = (job->page_table_1 ? 4 : 0) + (job->page_table ? 4.0 / job->page_size : 0);
     walk_requests(&p);
     write_pending_tokens(&p);
     const bool narrow = write_ends(&p);

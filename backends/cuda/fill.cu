@@ -38,13 +38,13 @@ DM_FN void gpu_max64(unsigned long *to, unsigned long v)
 
 #include "fill.h"
 
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 1)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 4)
     draftmeta_fill(const __grid_constant__ gpu_launch launch)
 {
     gpu_fill(launch.job, launch.blocks, (int)blockIdx.x);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 1)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 4)
     draftmeta_fill_many(const __grid_constant__ gpu_launch_many launch)
 {
     gpu_fill_many(launch);

@@ -24,7 +24,7 @@
 enum {
     GPU_MIN_WARP = 32,
     GPU_MAX_WARPS = GPU_MAX_THREADS / GPU_MIN_WARP,
-    GPU_SMALL_KV = 1 << 22, /* with this and GPU_SMALL_KEPT no sum over GPU_MAX_THREADS requests leaves an int32 */
+    GPU_SMALL_KV = 1 << 22, /* with this and GPU_SMALL_KEPT no sum over a block's requests leaves an int32 */
     GPU_IN_FLIGHT = 4       /* columns that a thread loads before it stores the first */
 };
 
@@ -35,7 +35,6 @@ template <class Int> struct gpu_sums {
     Int tokens, kv, sparse;
 };
 typedef gpu_sums<uint64_t> sums;
-typedef gpu_sums<uint32_t> small_sums;
 
 typedef struct gpu_request {
     int32_t r, kv, q;
@@ -57,14 +56,15 @@ DM_FN int gpu_lane()
     return (int)threadIdx.x % gpu_warp_size();
 }
 
-/* Request r, or no tokens where there is none. */
+/* Request r, or no tokens where there is none. Both loads are issued before either is looked at. */
 DM_FN gpu_request gpu_read(const dm_job &job, int64_t r)
 {
     gpu_request req = {(int32_t)r, 0, 0, 0};
-    if (r < job.num_requests) {
-        req.kv = dm_kv(&job, r, &req.flags);
-        req.q = dm_q(&job, r, &req.flags);
-    }
+    if (r >= job.num_requests)
+        return req;
+    const int64_t seq = dm_load(job.seq_lens, job.flags & DM_JOB_SEQ64, r);
+    req.q = dm_q(&job, r, &req.flags);
+    req.kv = dm_kv_of(&job, seq, &req.flags);
     return req;
 }
 
@@ -78,7 +78,8 @@ DM_FN bool gpu_is_small(const gpu_request &req)
 
 DM_FN unsigned gpu_sums_of_rows(const dm_job &job)
 {
-    return (job.extend ? SUM_TOKENS : 0) | (job.cu_seqlens_k ? SUM_KV : 0) | (job.dsa_cu_seqlens_k ? SUM_SPARSE : 0);
+    return (job.flags & DM_JOB_EXTEND ? SUM_TOKENS : 0) | (job.flags & DM_JOB_CU_SEQLENS_K ? SUM_KV : 0) |
+           (job.flags & DM_JOB_DSA_CU_SEQLENS_K ? SUM_SPARSE : 0);
 }
 
 template <class Int> DM_FN void gpu_add(gpu_sums<Int> &to, const gpu_sums<Int> &from)
@@ -96,45 +97,52 @@ DM_FN sums gpu_sums_of(const dm_job &job, const gpu_request &req, unsigned wante
     return s;
 }
 
-DM_FN small_sums gpu_small_sums_of(const dm_job &job, const gpu_request &req, unsigned wanted)
+/* dm_sparse_prefix for small requests: zeros, then first, first + 1, ... up to topk. */
+DM_FN uint32_t gpu_small_prefix(const dm_job &job, int32_t kv, int32_t q, int32_t j)
 {
-    small_sums s = {(uint32_t)req.q, (uint32_t)req.kv, 0};
+    const int32_t zeros = q - kv - 1 > 0 ? q - kv - 1 : 0, first = kv - q + 1 > 0 ? kv - q + 1 : 0;
+    const int32_t n = j > zeros ? j - zeros : 0;
+    if (job.pool_size > 1) {
+        uint32_t sum = 0;
 #pragma unroll 1
-    for (int j = 0; wanted & SUM_SPARSE && j < req.q && j < GPU_SHORT_RUN; j++)
-        s.sparse += (uint32_t)dm_sparse(dm_expanded(req.kv, req.q, j), job.topk, job.pool_size);
-    return s;
+        for (int i = 0; i < n; i++)
+            sum += (uint32_t)dm_sparse(first + i, job.topk, job.pool_size);
+        return sum;
+    }
+    const int32_t room = job.topk - first > 0 ? job.topk - first : 0, rising = room < n ? room : n;
+    return (uint32_t)(rising * first + rising * (rising - 1) / 2 + (n - rising) * job.topk);
+}
+
+/* This thread's share of the tokens of requests 0 .. end - 1. The usual type has a loop of its own, with several loads
+ * in flight. */
+DM_FN uint64_t gpu_share_of_tokens(const dm_job &job, int64_t end)
+{
+    uint64_t share = 0;
+    uint32_t flags = 0;
+    if (job.flags & (DM_JOB_EXTEND64 | DM_JOB_QUERY_START)) {
+#pragma unroll 1
+        for (int64_t r = threadIdx.x; r < end; r += blockDim.x)
+            share += (uint32_t)dm_q(&job, r, &flags);
+        return share;
+    }
+    const int32_t *lengths = (const int32_t *)job.extend;
+#pragma unroll 8
+    for (int r = threadIdx.x; r < end; r += blockDim.x)
+        share += (uint32_t)(lengths[r] < 0 ? 0 : lengths[r]);
+    return share;
 }
 
 /* This thread's share of the sums over requests 0 .. end - 1. */
 DM_FN sums gpu_share_before(const dm_job &job, int64_t end, unsigned wanted)
 {
     sums share = {0, 0, 0};
-#pragma unroll 4
-    for (int64_t r = threadIdx.x; r < end; r += blockDim.x) {
-        gpu_request req = {(int32_t)r, 0, 0, 0};
-        if (wanted & (SUM_KV | SUM_SPARSE))
-            req.kv = dm_kv(&job, r, &req.flags);
-        req.q = dm_q(&job, r, &req.flags);
-        gpu_add(share, gpu_sums_of(job, req, wanted));
-    }
-    return share;
-}
-
-/* This thread's share of the tokens of requests 0 .. end - 1, every step-th from first. */
-DM_FN uint64_t gpu_share_of_tokens(const dm_job &job, int64_t end, int first, int step)
-{
-    uint64_t share = 0;
-    uint32_t flags = 0;
-    if (job.flags & (DM_JOB_EXTEND64 | DM_JOB_QUERY_START)) {
-#pragma unroll 1
-        for (int64_t r = first; r < end; r += step)
-            share += (uint32_t)dm_q(&job, r, &flags);
+    if (!(wanted & (SUM_KV | SUM_SPARSE))) {
+        share.tokens = gpu_share_of_tokens(job, end);
         return share;
     }
-    const int32_t *lengths = (const int32_t *)job.extend;
-#pragma unroll 4
-    for (int64_t r = first; r < end; r += step)
-        share += (uint32_t)(lengths[r] < 0 ? 0 : lengths[r]);
+#pragma unroll 2
+    for (int64_t r = threadIdx.x; r < end; r += blockDim.x)
+        gpu_add(share, gpu_sums_of(job, gpu_read(job, r), wanted));
     return share;
 }
 
@@ -161,60 +169,63 @@ template <class Int> DM_FN gpu_sums<Int> gpu_warp_scan(gpu_sums<Int> s, unsigned
 
 template <class Int> DM_FN gpu_sums<Int> gpu_broadcast(const gpu_sums<Int> &s, unsigned wanted, int lane)
 {
-    return gpu_sums<Int>{wanted & SUM_TOKENS ? gpu_from_lane(s.tokens, lane) : 0,
-                         wanted & SUM_KV ? gpu_from_lane(s.kv, lane) : 0,
-                         wanted & SUM_SPARSE ? gpu_from_lane(s.sparse, lane) : 0};
+    gpu_sums<Int> out = {0, 0, 0};
+    if (wanted & SUM_TOKENS)
+        out.tokens = gpu_from_lane(s.tokens, lane);
+    if (wanted & SUM_KV)
+        out.kv = gpu_from_lane(s.kv, lane);
+    if (wanted & SUM_SPARSE)
+        out.sparse = gpu_from_lane(s.sparse, lane);
+    return out;
 }
 
 template <class Int> struct gpu_scan_result {
-    gpu_sums<Int> before; /* over all earlier requests */
-    gpu_sums<Int> total;  /* over the whole block's and all earlier ones */
+    gpu_sums<Int> before; /* over the block's earlier requests */
+    gpu_sums<Int> total;  /* over the block's requests */
     bool any;             /* whether any thread brought a mark */
 };
 
-/* Adds what the other warps hold. share: this thread's part of a sum over what comes before the block, if has_share. */
+/* Over the block, one request a thread, of which the first requests count: exclusive. Has one barrier; a block that
+ * comes here twice puts another between. */
 template <class Int>
-DM_FN void gpu_join_warps(gpu_scan_result<Int> &scan, const gpu_sums<Int> &up, const gpu_sums<Int> &share,
-                          unsigned wanted, bool has_share)
+DM_FN gpu_scan_result<Int> gpu_scan(const gpu_sums<Int> &own, unsigned wanted, int requests, bool mark)
 {
-    __shared__ gpu_sums<Int> totals[GPU_MAX_WARPS], shares[GPU_MAX_WARPS];
+    __shared__ gpu_sums<Int> totals[GPU_MAX_WARPS];
     __shared__ bool marks[GPU_MAX_WARPS];
-    const int warp = (int)threadIdx.x / gpu_warp_size(), warps = (int)blockDim.x / gpu_warp_size();
-    const gpu_sums<Int> shared_up = has_share ? gpu_warp_scan(share, wanted, gpu_warp_size()) : share;
-    if (gpu_lane() == gpu_warp_size() - 1) {
+    const int warp_size = gpu_warp_size(), warp = (int)threadIdx.x / warp_size;
+    const int lanes = requests < warp_size ? requests : warp_size, warps = (requests + warp_size - 1) / warp_size;
+    const gpu_sums<Int> up = gpu_warp_scan(own, wanted, lanes);
+    const bool marked = gpu_ballot(mark) != 0;
+    gpu_scan_result<Int> scan = {{up.tokens - own.tokens, up.kv - own.kv, up.sparse - own.sparse}, {0, 0, 0}, false};
+    if (gpu_lane() == lanes - 1 && warp < warps) {
         totals[warp] = up;
-        shares[warp] = shared_up;
-        marks[warp] = scan.any;
+        marks[warp] = marked;
     }
     __syncthreads();
 #pragma unroll 1
     for (int w = 0; w < warps; w++) {
-        if (has_share) {
-            gpu_add(scan.before, shares[w]);
-            gpu_add(scan.total, shares[w]);
-        }
         if (w < warp)
             gpu_add(scan.before, totals[w]);
         gpu_add(scan.total, totals[w]);
         scan.any |= marks[w];
     }
+    return scan;
 }
 
-/* Over the block, one request a thread; over the first warp only if that holds all requests, without a barrier. A block
- * that scans twice puts a barrier between. */
-template <class Int>
-DM_FN gpu_scan_result<Int> gpu_scan(const gpu_sums<Int> &own, const gpu_sums<Int> &share, unsigned wanted,
-                                    bool has_share, bool one_warp, int requests, bool mark)
+/* The sum of all threads' shares, in all of them. */
+DM_FN sums gpu_block_sum(const sums &share, unsigned wanted)
 {
-    const int lanes = one_warp ? requests : gpu_warp_size();
-    const gpu_sums<Int> up = gpu_warp_scan(own, wanted, lanes);
-    gpu_scan_result<Int> scan = {
-        {up.tokens - own.tokens, up.kv - own.kv, up.sparse - own.sparse}, {0, 0, 0}, gpu_ballot(mark) != 0};
-    if (one_warp)
-        scan.total = gpu_broadcast(up, wanted, lanes > 0 ? lanes - 1 : 0);
-    else
-        gpu_join_warps(scan, up, share, wanted, has_share);
-    return scan;
+    __shared__ sums shares[GPU_MAX_WARPS];
+    const int warp_size = gpu_warp_size(), warps = (int)blockDim.x / warp_size;
+    const sums up = gpu_warp_scan(share, wanted, warp_size);
+    sums sum = {0, 0, 0};
+    if (gpu_lane() == warp_size - 1)
+        shares[threadIdx.x / warp_size] = up;
+    __syncthreads();
+#pragma unroll 1
+    for (int w = 0; w < warps; w++)
+        gpu_add(sum, shares[w]);
+    return sum;
 }
 
 /* ---- Row blocks ---- */
@@ -226,7 +237,7 @@ typedef struct gpu_slice {
 
 DM_FN void gpu_report(const dm_job &job, uint32_t flags, int32_t bad_request)
 {
-    if (!job.report || !flags)
+    if (!(job.flags & DM_JOB_REPORT) || !flags)
         return;
     gpu_or32(&job.report->flags, flags);
     if (bad_request)
@@ -240,48 +251,32 @@ DM_FN bool gpu_store(int32_t *out, uint64_t value)
     return dm_is_narrow(value);
 }
 
-template <class Int> DM_FN void gpu_write_request(const dm_job &job, gpu_request &req, const gpu_sums<Int> &before)
+/* tokens and kv: the sums before the request. */
+DM_FN void gpu_write_request(const dm_job &job, gpu_request &req, uint64_t tokens, uint64_t kv)
 {
-    if (job.cache_seqlens)
+    if (job.flags & DM_JOB_CACHE_SEQLENS)
         job.cache_seqlens[req.r] = req.kv;
-    if (job.cu_seqlens_q)
-        job.cu_seqlens_q[req.r] = (int32_t)(uint32_t)gpu_min((int64_t)before.tokens, job.capacity);
-    if (job.cu_seqlens_k)
-        job.cu_seqlens_k[req.r] = (int32_t)(uint32_t)before.kv;
-    if (!job.report)
+    if (job.flags & DM_JOB_CU_SEQLENS_Q)
+        job.cu_seqlens_q[req.r] = (int32_t)(uint32_t)gpu_min((int64_t)tokens, job.capacity);
+    if (job.flags & DM_JOB_CU_SEQLENS_K)
+        job.cu_seqlens_k[req.r] = (int32_t)(uint32_t)kv;
+    if (!(job.flags & DM_JOB_REPORT))
         return;
     if (job.flags & DM_JOB_TABLES && req.r < job.num_requests)
         dm_source_row(&job, req.r, &req.flags);
     gpu_report(job, req.flags, req.r + 1);
 }
 
-DM_FN void gpu_write_lengths(const dm_job &job, const gpu_request &req, int64_t t, int32_t e)
+DM_FN void gpu_write_lengths(const dm_job &job, int32_t r, int32_t kv, int64_t t, int32_t e)
 {
-    if (job.seqlens_expanded)
+    if (job.flags & DM_JOB_SEQLENS_EXPANDED)
         job.seqlens_expanded[t] = e;
-    if (job.dsa_cache_seqlens)
+    if (job.flags & DM_JOB_DSA_CACHE_SEQLENS)
         job.dsa_cache_seqlens[t] = dm_sparse(e, job.topk, job.pool_size);
-    if (job.token_to_req)
-        job.token_to_req[t] = req.r;
-    if (job.context_lens)
-        job.context_lens[t] = job.flags & DM_JOB_CONTEXT_PER_REQUEST ? req.kv : e;
-}
-
-/* All tokens of a request that are below the capacity, and the prefix up to it. */
-DM_FN void gpu_write_few_tokens(const dm_job &job, const gpu_request &req, const small_sums &before)
-{
-    const int32_t capacity = job.capacity < INT32_MAX ? (int32_t)job.capacity : INT32_MAX;
-    uint32_t sparse = before.sparse;
-#pragma unroll 1
-    for (int j = 0; j < req.q; j++) {
-        const int32_t t = (int32_t)before.tokens + j, e = dm_expanded(req.kv, req.q, j);
-        if (t < capacity)
-            gpu_write_lengths(job, req, t, e);
-        if (job.dsa_cu_seqlens_k && t <= capacity) {
-            job.dsa_cu_seqlens_k[t] = (int32_t)sparse;
-            sparse += (uint32_t)dm_sparse(e, job.topk, job.pool_size);
-        }
-    }
+    if (job.flags & DM_JOB_TOKEN_TO_REQ)
+        job.token_to_req[t] = r;
+    if (job.flags & DM_JOB_CONTEXT_LENS)
+        job.context_lens[t] = job.flags & DM_JOB_CONTEXT_PER_REQUEST ? kv : e;
 }
 
 /* Tokens first, first + step, ... of one request, as far as they are in the slice and below the capacity. */
@@ -294,8 +289,8 @@ DM_FN void gpu_write_tokens(const dm_job &job, const gpu_request &req, const sum
     for (int64_t j = gpu_max(slice.low - offset, 0) + first; j < end; j += step) {
         const int64_t t = offset + j;
         if (t < job.capacity)
-            gpu_write_lengths(job, req, t, dm_expanded(req.kv, req.q, j));
-        if (job.dsa_cu_seqlens_k) { /* at the capacity itself too: there the prefix ends */
+            gpu_write_lengths(job, req.r, req.kv, t, dm_expanded(req.kv, req.q, j));
+        if (job.flags & DM_JOB_DSA_CU_SEQLENS_K) { /* at the capacity itself too: there the prefix ends */
             const uint64_t sparse = before.sparse + dm_sparse_prefix(&job, req.kv, req.q, j);
             if (gpu_store(&job.dsa_cu_seqlens_k[t], sparse))
                 gpu_report(job, DM_REPORT_NARROW, 0);
@@ -307,8 +302,6 @@ DM_FN void gpu_write_tokens(const dm_job &job, const gpu_request &req, const sum
  * one. */
 DM_FN void gpu_write_runs(const dm_job &job, const gpu_request &req, const sums &before, const gpu_slice &slice)
 {
-    if (job.capacity == INT64_MAX)
-        return; /* no output per token */
     uint64_t long_lanes = (uint64_t)gpu_ballot(req.q > GPU_SHORT_RUN);
     gpu_request run = req;
     sums run_before = before;
@@ -322,10 +315,9 @@ DM_FN void gpu_write_runs(const dm_job &job, const gpu_request &req, const sums 
         for (lane++; !(long_lanes & 1); long_lanes >>= 1)
             lane++;
         long_lanes >>= 1;
-        const uint64_t lengths = gpu_from_lane((uint64_t)(uint32_t)req.kv << 32 | (uint32_t)req.q, lane);
-        run.r = (int32_t)gpu_from_lane((uint64_t)(uint32_t)req.r, lane);
-        run.kv = (int32_t)(lengths >> 32);
-        run.q = (int32_t)(uint32_t)lengths;
+        run.r = gpu_from_lane(req.r, lane);
+        run.kv = gpu_from_lane(req.kv, lane);
+        run.q = gpu_from_lane(req.q, lane);
         run_before = gpu_broadcast(before, SUM_TOKENS | SUM_SPARSE, lane);
         first = gpu_lane();
         step = gpu_warp_size();
@@ -333,20 +325,22 @@ DM_FN void gpu_write_runs(const dm_job &job, const gpu_request &req, const sums 
 }
 
 /* Tokens behind the last request's, and the end of their prefix. */
-DM_FN void gpu_write_padding(const dm_job &job, const sums &total, const gpu_slice &slice, int threads)
+DM_FN void gpu_write_padding(const dm_job &job, const sums &total, const gpu_slice &slice)
 {
     const int64_t tokens = (int64_t)total.tokens, written = dm_tokens_written(&job, tokens);
 #pragma unroll 1
-    for (int64_t t = gpu_max(tokens, slice.low) + threadIdx.x; t <= written && t < slice.high; t += threads) {
-        bool narrow = job.dsa_cu_seqlens_k && gpu_store(&job.dsa_cu_seqlens_k[t], total.sparse);
+    for (int64_t t = gpu_max(tokens, slice.low) + threadIdx.x; t <= written && t < slice.high; t += blockDim.x) {
+        bool narrow = false;
+        if (job.flags & DM_JOB_DSA_CU_SEQLENS_K)
+            narrow = gpu_store(&job.dsa_cu_seqlens_k[t], total.sparse);
         if (t < written) {
-            if (job.seqlens_expanded)
+            if (job.flags & DM_JOB_SEQLENS_EXPANDED)
                 job.seqlens_expanded[t] = 0;
-            if (job.dsa_cache_seqlens)
+            if (job.flags & DM_JOB_DSA_CACHE_SEQLENS)
                 job.dsa_cache_seqlens[t] = 0;
-            if (job.context_lens)
+            if (job.flags & DM_JOB_CONTEXT_LENS)
                 job.context_lens[t] = 0;
-            if (job.token_to_req)
+            if (job.flags & DM_JOB_TOKEN_TO_REQ)
                 narrow |= gpu_store(&job.token_to_req[t], (uint64_t)(job.num_requests + t - tokens));
         }
         if (narrow)
@@ -360,146 +354,142 @@ DM_FN void gpu_write_ends(const dm_job &job, const sums &total)
     const int64_t tokens = (int64_t)total.tokens;
     const uint64_t kept = (uint64_t)gpu_min(tokens, job.capacity);
     bool narrow = false;
-    if (job.cu_seqlens_q)
+    if (job.flags & DM_JOB_CU_SEQLENS_Q)
         narrow |= gpu_store(&job.cu_seqlens_q[job.padded_requests], kept);
-    if (job.cu_seqlens_k)
+    if (job.flags & DM_JOB_CU_SEQLENS_K)
         narrow |= gpu_store(&job.cu_seqlens_k[job.padded_requests], total.kv);
-    if (job.num_tokens)
+    if (job.flags & DM_JOB_NUM_TOKENS)
         narrow |= gpu_store(job.num_tokens, kept);
-    if (!job.report)
+    if (!(job.flags & DM_JOB_REPORT))
         return;
     gpu_report(job, (narrow ? DM_REPORT_NARROW : 0) | (tokens > job.capacity ? DM_REPORT_TOKENS_DROPPED : 0), 0);
     gpu_max64(&job.report->tokens_wanted, total.tokens);
 }
 
-/* Behind the last request: padding and ends. */
-DM_FN void gpu_finish_rows(const dm_job &job, const sums &total, const gpu_slice &slice, int threads)
+/* Behind the last request: padding and ends. The last warp begins with it while the others still write tokens. */
+DM_FN void gpu_finish_rows(const dm_job &job, const sums &total, const gpu_slice &slice)
 {
-    if (job.padded_tokens || job.dsa_cu_seqlens_k)
-        gpu_write_padding(job, total, slice, threads);
-    if (slice.low == 0 && threadIdx.x == 0)
+    const uint32_t ends = DM_JOB_CU_SEQLENS_Q | DM_JOB_CU_SEQLENS_K | DM_JOB_NUM_TOKENS | DM_JOB_REPORT;
+    if (job.flags & ends && slice.low == 0 && threadIdx.x == blockDim.x - 1)
         gpu_write_ends(job, total);
+    if (job.flags & DM_JOB_TOKENS && (job.padded_tokens || job.flags & DM_JOB_DSA_CU_SEQLENS_K))
+        gpu_write_padding(job, total, slice);
 }
 
-/* All requests at once, one a thread, if each of them is small; returns whether it was so. */
-DM_FN bool gpu_fill_small_rows(const dm_job &job, bool one_warp, int threads)
+/* A tile's requests, and which of them each of its tokens is of. */
+typedef struct gpu_small_rows {
+    uint8_t owner[GPU_MAX_THREADS * GPU_SHORT_RUN];
+    struct {
+        int32_t kv, q;
+        uint32_t tokens, sparse; /* before it, in the tile */
+    } rows[GPU_MAX_THREADS];
+} gpu_small_rows;
+
+/* One token a thread. base: the sums before the tile, whose first request is first. */
+DM_FN void gpu_write_small_tokens(const dm_job &job, const gpu_small_rows &shared, const sums &base, int32_t first,
+                                  int32_t tokens)
+{
+    const int64_t room = job.capacity - (int64_t)base.tokens; /* the prefix has an entry at the capacity too */
+    const int32_t end = room < tokens ? (int32_t)room + 1 : tokens;
+#pragma unroll 1
+    for (int32_t i = threadIdx.x; i < end; i += blockDim.x) {
+        const int32_t k = shared.owner[i];
+        const auto row = shared.rows[k];
+        const int32_t j = i - (int32_t)row.tokens, e = row.kv - row.q + 1 + j;
+        const int64_t t = (int64_t)base.tokens + i;
+        if (i < room)
+            gpu_write_lengths(job, first + k, row.kv, t, e < 0 ? 0 : e);
+        if (job.flags & DM_JOB_DSA_CU_SEQLENS_K) {
+            const uint64_t sparse = base.sparse + row.sparse + gpu_small_prefix(job, row.kv, row.q, j);
+            if (gpu_store(&job.dsa_cu_seqlens_k[t], sparse))
+                gpu_report(job, DM_REPORT_NARROW, 0);
+        }
+    }
+}
+
+/* A tile of requests, one a thread, if each of them is small: adds their sums to base. False, and nothing written, if
+ * one is not. */
+DM_FN bool gpu_fill_small_tile(const dm_job &job, gpu_small_rows &shared, const gpu_request &read, int64_t first,
+                               int requests, sums &base)
 {
     const unsigned wanted = gpu_sums_of_rows(job);
-    gpu_request req = gpu_read(job, threadIdx.x);
-    const small_sums own = gpu_small_sums_of(job, req, wanted);
-    gpu_scan_result<uint32_t> scan =
-        gpu_scan(own, own, wanted, false, one_warp, job.padded_requests, !gpu_is_small(req));
+    gpu_request req = read;
+    gpu_sums<uint32_t> own = {(uint32_t)req.q, (uint32_t)req.kv, 0};
+    if (wanted & SUM_SPARSE)
+        own.sparse = gpu_is_small(req) ? gpu_small_prefix(job, req.kv, req.q, req.q) : 0;
+    gpu_scan_result<uint32_t> scan = gpu_scan(own, wanted, requests, !gpu_is_small(req));
     if (scan.any)
         return false;
-    if (!job.extend) {
-        scan.before.tokens = gpu_min(threadIdx.x, job.num_requests) * job.extend_len;
-        scan.total.tokens = (uint32_t)(job.num_requests * job.extend_len);
+    if (!(job.flags & DM_JOB_EXTEND)) {
+        const int64_t left = gpu_max(job.num_requests - first, 0);
+        scan.before.tokens = (uint32_t)(gpu_min(threadIdx.x, left) * job.extend_len);
+        scan.total.tokens = (uint32_t)(gpu_min(requests, left) * job.extend_len);
     }
-    if ((int)threadIdx.x < job.padded_requests)
-        gpu_write_request(job, req, scan.before);
-    if (job.capacity != INT64_MAX)
-        gpu_write_few_tokens(job, req, scan.before);
-    gpu_finish_rows(job, sums{scan.total.tokens, scan.total.kv, scan.total.sparse}, gpu_slice{0, INT64_MAX}, threads);
+    if ((int)threadIdx.x < requests) {
+        shared.rows[threadIdx.x] = {req.kv, req.q, scan.before.tokens, scan.before.sparse};
+#pragma unroll 1
+        for (int j = 0; j < req.q; j++)
+            shared.owner[scan.before.tokens + j] = (uint8_t)threadIdx.x;
+        gpu_write_request(job, req, base.tokens + scan.before.tokens, base.kv + scan.before.kv);
+    }
+    __syncthreads();
+    if (job.flags & DM_JOB_TOKENS && (int64_t)base.tokens <= job.capacity)
+        gpu_write_small_tokens(job, shared, base, (int32_t)first, (int32_t)scan.total.tokens);
+    gpu_add(base, sums{scan.total.tokens, scan.total.kv, scan.total.sparse});
     return true;
 }
 
-/* One request a thread, from tile on; returns the sums over everything up to the tile's end. before: those before the
- * tile, or this thread's share of them. */
-DM_FN sums gpu_fill_tile(const dm_job &job, int64_t tile, int64_t end, const sums &before, bool is_share, bool one_warp,
-                         const gpu_slice &slice)
+/* The same for requests of any size. */
+DM_FN void gpu_fill_tile(const dm_job &job, const gpu_request &read, int requests, sums &base, const gpu_slice &slice)
 {
-    const unsigned wanted = gpu_sums_of_rows(job);
-    gpu_request req = {0, 0, 0, 0};
-    if (tile + threadIdx.x < end)
-        req = gpu_read(job, tile + threadIdx.x);
-    gpu_scan_result<uint64_t> scan = {{0, 0, 0}, {0, 0, 0}, false};
-    if (wanted)
-        scan =
-            gpu_scan(gpu_sums_of(job, req, wanted), before, wanted, is_share, one_warp, (int)gpu_min(end, 64), false);
-    if (!is_share) {
-        gpu_add(scan.before, before);
-        gpu_add(scan.total, before);
-    }
-    if (!job.extend) {
-        scan.before.tokens = (uint64_t)gpu_min(tile + threadIdx.x, job.num_requests) * (uint32_t)job.extend_len;
-        scan.total.tokens = (uint64_t)job.num_requests * (uint32_t)job.extend_len;
-    }
-    if (slice.low == 0 && tile + threadIdx.x < end)
-        gpu_write_request(job, req, scan.before);
-    gpu_write_runs(job, req, scan.before, slice);
-    return scan.total;
+    const unsigned wanted = gpu_sums_of_rows(job) | SUM_TOKENS;
+    gpu_request req = read;
+    gpu_scan_result<uint64_t> scan = gpu_scan(gpu_sums_of(job, req, wanted), wanted, requests, false);
+    gpu_add(scan.before, base);
+    if (slice.low == 0 && (int)threadIdx.x < requests)
+        gpu_write_request(job, req, scan.before.tokens, scan.before.kv);
+    if (job.flags & DM_JOB_TOKENS)
+        gpu_write_runs(job, req, scan.before, slice);
+    gpu_add(base, scan.total);
 }
 
-DM_FN void gpu_fill_rows(const dm_job &job, const gpu_blocks &blocks, int chunk, int index)
+/* The sums over the requests before first. */
+DM_FN sums gpu_sums_before(const dm_job &job, int64_t first)
 {
-    const bool one_warp = job.padded_requests <= gpu_warp_size();
-    const int threads = one_warp ? gpu_warp_size() : (int)blockDim.x;
-    if ((int)threadIdx.x >= threads)
-        return;
-    if (blocks.small && gpu_fill_small_rows(job, one_warp, threads))
-        return;
+    const unsigned wanted = gpu_sums_of_rows(job);
+    const int64_t end = gpu_min(first, job.num_requests);
+    sums base = {0, 0, 0};
+    if (wanted && first)
+        base = gpu_block_sum(gpu_share_before(job, end, wanted), wanted);
+    if (!(wanted & SUM_TOKENS))
+        base.tokens = (uint64_t)end * (uint32_t)job.extend_len;
+    return base;
+}
+
+DM_FN void gpu_fill_rows(const dm_job &job, const gpu_blocks &blocks, gpu_small_rows &shared, int chunk, int index)
+{
     const int64_t low = index * blocks.slice, high = low + blocks.slice;
     const gpu_slice slice = {low, (index + 1) >> blocks.slice_shift ? INT64_MAX : high};
     const int64_t first = (int64_t)chunk * blocks.chunk;
     const int64_t end = gpu_min(first + blocks.chunk, job.padded_requests);
-    const unsigned wanted = gpu_sums_of_rows(job);
-    sums before = {0, 0, 0};
-    if (wanted && first)
-        before = gpu_share_before(job, gpu_min(first, job.num_requests), wanted);
-    bool is_share = wanted && first;
-    int64_t tile = first;
-    do { /* once even without requests */
-        if (!one_warp)
-            __syncthreads(); /* the last scan's readers are done */
-        before = gpu_fill_tile(job, tile, end, before, is_share, one_warp, slice);
-        is_share = false;
-        tile += blockDim.x;
-    } while (tile < end);
+    sums base = gpu_sums_before(job, first);
+    for (int64_t tile = first; tile < end; tile += blockDim.x) {
+        const int requests = (int)gpu_min(end - tile, blockDim.x);
+        gpu_request req = {0, 0, 0, 0};
+        if ((int)threadIdx.x < requests)
+            req = gpu_read(job, tile + threadIdx.x);
+        if (!blocks.small || !gpu_fill_small_tile(job, shared, req, tile, requests, base)) {
+            __syncthreads(); /* the small path's readers are done */
+            gpu_fill_tile(job, req, requests, base, slice);
+        }
+        if (tile + blockDim.x < end)
+            __syncthreads(); /* this tile's readers are done */
+    }
     if (end == job.padded_requests)
-        gpu_finish_rows(job, before, slice, threads);
+        gpu_finish_rows(job, base, slice);
 }
 
 /* ---- Table blocks ---- */
-
-/* The tokens before request r. The whole block must come here together. Each warp sums by itself where that is no more
- * than a few loads a lane. */
-DM_FN uint64_t gpu_tokens_before(const dm_job &job, int64_t r)
-{
-    __shared__ uint64_t warp_sums[GPU_MAX_WARPS];
-    const int warp_size = gpu_warp_size(), last = warp_size - 1, warps = (int)blockDim.x / warp_size;
-    const bool by_warp = r <= 4 * warp_size;
-    const sums up = gpu_warp_scan(sums{gpu_share_of_tokens(job, r, by_warp ? gpu_lane() : (int)threadIdx.x,
-                                                           by_warp ? warp_size : (int)blockDim.x),
-                                       0, 0},
-                                  SUM_TOKENS, warp_size);
-    if (by_warp)
-        return gpu_from_lane(up.tokens, last);
-    if (gpu_lane() == last)
-        warp_sums[threadIdx.x / warp_size] = up.tokens;
-    __syncthreads();
-    uint64_t sum = 0;
-#pragma unroll 1
-    for (int w = 0; w < warps; w++)
-        sum += warp_sums[w];
-    return sum;
-}
-
-/* Where a table block is among the tokens. Known late, so that loads of the tables need not wait for it. */
-typedef struct gpu_cursor {
-    int64_t first; /* the block's first request */
-    int64_t t;     /* of the current request; -1: not known yet */
-} gpu_cursor;
-
-/* The whole block must come here together. */
-DM_FN void gpu_locate(const dm_job &job, gpu_cursor &at)
-{
-    if (at.t >= 0)
-        return;
-    if (!job.extend)
-        at.t = at.first * job.extend_len;
-    else
-        at.t = at.first ? (int64_t)gpu_tokens_before(job, at.first) : 0;
-}
 
 /* One page table as a strided copy of a source row. */
 typedef struct gpu_table {
@@ -527,92 +517,100 @@ DM_FN gpu_table gpu_page_table(const dm_job &job, int32_t kv)
                      divide};
 }
 
+/* The rows of one request, and this thread's part of their columns: first, first + across, ... */
+typedef struct gpu_rows {
+    int64_t t, count;
+    int64_t first, across;
+} gpu_rows;
+
 DM_FN void gpu_store_column(int32_t *out, int64_t stride, int64_t rows, int32_t value)
 {
 #pragma unroll 1
-    for (int64_t i = 0; i < rows; i++, out += stride)
+    for (int i = 0; i < rows; i++, out += stride)
         *out = value;
 }
 
-/* The columns of a request's rows that fall to this block, of 1 << split_shift. */
-DM_FN void gpu_write_columns(const dm_job &job, const gpu_table &table, const int32_t *source, int32_t q,
-                             gpu_cursor &at, int split, int split_shift)
+DM_FN void gpu_write_columns(const dm_job &job, const gpu_table &table, const int32_t *source, const gpu_rows &rows)
 {
-    const int64_t across = (int64_t)blockDim.x << split_shift;
+    int32_t *out = table.data + rows.t * table.stride;
 #pragma unroll 1
-    for (int64_t base = (int64_t)split * blockDim.x; base < table.live; base += GPU_IN_FLIGHT * across) {
+    for (int64_t c = rows.first; c < table.live; c += GPU_IN_FLIGHT * rows.across) {
         int32_t slots[GPU_IN_FLIGHT];
-        const int64_t c = base + threadIdx.x;
 #pragma unroll
         for (int i = 0; i < GPU_IN_FLIGHT; i++)
-            if (c + i * across < table.live)
-                slots[i] = source[(c + i * across) * table.step];
-        gpu_locate(job, at);
-        int32_t *out = table.data + at.t * table.stride + c;
-        const int64_t rows = gpu_min(q, job.capacity - at.t);
+            if (c + i * rows.across < table.live)
+                slots[i] = source[(c + i * rows.across) * table.step];
 #pragma unroll
         for (int i = 0; i < GPU_IN_FLIGHT; i++)
-            if (c + i * across < table.live)
-                gpu_store_column(out + i * across, table.stride, rows,
+            if (c + i * rows.across < table.live)
+                gpu_store_column(out + c + i * rows.across, table.stride, rows.count,
                                  table.divide ? dm_page_of(&job, slots[i]) : slots[i]);
     }
 }
 
 /* Zeroes the columns behind the live ones. */
-DM_FN void gpu_clear_columns(const gpu_table &table, int64_t t, int64_t rows, int split, int split_shift)
+DM_FN void gpu_clear_columns(const gpu_table &table, const gpu_rows &rows)
 {
 #pragma unroll 1
-    for (int64_t c = table.live + (int64_t)split * blockDim.x + threadIdx.x; c < table.cols;
-         c += (int64_t)blockDim.x << split_shift)
-        gpu_store_column(table.data + t * table.stride + c, table.stride, rows, 0);
+    for (int64_t c = table.live + rows.first; c < table.cols; c += rows.across)
+        gpu_store_column(table.data + rows.t * table.stride + c, table.stride, rows.count, 0);
 }
 
-DM_FN void gpu_write_tables(const dm_job &job, const int32_t *source, int32_t kv, int32_t q, gpu_cursor &at, int split,
-                            int split_shift)
+DM_FN void gpu_write_tables(const dm_job &job, const int32_t *source, int32_t kv, const gpu_rows &rows)
 {
 #pragma unroll 1
     for (int i = 0; i < 2; i++) {
         const gpu_table table = i == 0 ? gpu_page_table(job, kv) : gpu_slot_table(job, kv);
         if (!table.data)
             continue;
-        gpu_write_columns(job, table, source, q, at, split, split_shift);
-        if (job.flags & DM_JOB_FULL_ROWS) {
-            gpu_locate(job, at);
-            gpu_clear_columns(table, at.t, gpu_min(q, job.capacity - at.t), split, split_shift);
-        }
+        gpu_write_columns(job, table, source, rows);
+        if (job.flags & DM_JOB_FULL_ROWS)
+            gpu_clear_columns(table, rows);
     }
+}
+
+/* The tokens before request r, by the whole block. */
+DM_FN int64_t gpu_tokens_before(const dm_job &job, int64_t r)
+{
+    if (!(job.flags & DM_JOB_EXTEND))
+        return r * job.extend_len;
+    if (r == 0)
+        return 0;
+    return (int64_t)gpu_block_sum(sums{gpu_share_of_tokens(job, r), 0, 0}, SUM_TOKENS).tokens;
 }
 
 /* Rows T .. E - 1: all their columns are zero. */
-DM_FN void gpu_pad_tables(const dm_job &job, gpu_cursor &at, int split, int split_shift)
+DM_FN void gpu_pad_tables(const dm_job &job, int split, int split_shift)
 {
-    gpu_locate(job, at);
-    const int64_t rows = dm_tokens_written(&job, at.t) - at.t;
-    gpu_table slots = gpu_slot_table(job, 0), pages = gpu_page_table(job, 0);
-    if (slots.data)
-        gpu_clear_columns(slots, at.t, rows, split, split_shift);
-    if (pages.data)
-        gpu_clear_columns(pages, at.t, rows, split, split_shift);
+    const int64_t t = gpu_tokens_before(job, job.num_requests), across = (int64_t)blockDim.x << split_shift;
+    const gpu_rows rows = {t, dm_tokens_written(&job, t) - t, (int64_t)split * blockDim.x + threadIdx.x, across};
+    gpu_write_tables(job, job.source, 0, rows);
 }
 
+/* A block has 1 << team_shift teams of threads, each of which writes the rows of one request at a time. */
 DM_FN void gpu_fill_tables(const dm_job &job, const gpu_blocks &blocks, int group, int split)
 {
-    const int64_t first = gpu_min((int64_t)group * blocks.group, job.num_requests);
-    const int64_t end = gpu_min(first + blocks.group, job.num_requests);
-    gpu_cursor at = {first, -1};
-#pragma unroll 1
-    for (int64_t r = first; r < end; r++) {
-        gpu_request req = gpu_read(job, r);
-        const int64_t row = dm_source_row(&job, r, &req.flags);
-        const int32_t *source = job.source + row * job.source_stride;
-        gpu_write_tables(job, source, row < 0 ? 0 : req.kv, req.q, at, split, blocks.split_shift);
-        if (r + 1 < end) {
-            gpu_locate(job, at);
-            at.t += req.q;
-        }
+    const int64_t first = (int64_t)group * blocks.group, end = gpu_min(first + blocks.group, job.num_requests);
+    if (first >= job.num_requests) {
+        if (blocks.padding_group)
+            gpu_pad_tables(job, split, blocks.split_shift);
+        return;
     }
-    if (first == job.num_requests && blocks.padding_group)
-        gpu_pad_tables(job, at, split, blocks.split_shift);
+    const int team_threads = (int)blockDim.x >> blocks.team_shift, team = (int)threadIdx.x / team_threads;
+    const int64_t column = (int64_t)split * team_threads + (int)threadIdx.x % team_threads;
+    const int64_t across = (int64_t)team_threads << blocks.split_shift;
+    int64_t t = gpu_tokens_before(job, first);
+    int64_t behind = first; /* t is the first token of this request */
+#pragma unroll 1
+    for (int64_t r = first + team; r < end; r += 1 << blocks.team_shift) {
+        uint32_t flags = 0;
+        for (; behind < r; behind++)
+            t += dm_q(&job, behind, &flags);
+        const gpu_request req = gpu_read(job, r);
+        const int64_t row = dm_source_row(&job, r, &flags);
+        const gpu_rows rows = {t, gpu_min(req.q, job.capacity - t), column, across};
+        gpu_write_tables(job, job.source + row * job.source_stride, row < 0 ? 0 : req.kv, rows);
+    }
 }
 
 /* ---- Schedule blocks ---- */
@@ -650,7 +648,7 @@ DM_FN void gpu_sum_chunks(const dm_job &job, const dm_job_schedule &s, gpu_chunk
         own.tokens += (uint64_t)req.q;
         own.kv += gpu_segments_of(s, req);
     }
-    const gpu_scan_result<uint64_t> scan = gpu_scan(own, own, SUM_TOKENS | SUM_KV, false, false, 0, false);
+    const gpu_scan_result<uint64_t> scan = gpu_scan(own, SUM_TOKENS | SUM_KV, (int)blockDim.x, false);
     chunks.tokens[threadIdx.x] = scan.before.tokens;
     chunks.segments[threadIdx.x] = scan.before.kv;
     if (threadIdx.x == 0) {
@@ -780,15 +778,15 @@ DM_FN void gpu_write_small_entry(const dm_job &job, const dm_job_schedule &s, co
 }
 
 /* All requests at once, one a thread, if each of them is small and none is dropped; returns whether it was so. */
-DM_FN bool gpu_fill_small_schedule(const dm_job &job, const dm_job_schedule &s)
+DM_FN bool gpu_fill_small_schedule(const dm_job &job, const dm_job_schedule &s, gpu_small_place *places)
 {
-    __shared__ gpu_small_place places[GPU_MAX_THREADS];
     const gpu_request req = gpu_read(job, threadIdx.x);
-    const small_sums own = {(uint32_t)req.q, gpu_few_segments_of(s, req), 0};
-    const gpu_scan_result<uint32_t> scan = gpu_scan(own, own, SUM_TOKENS | SUM_KV, false, false, 0, !gpu_is_small(req));
+    const gpu_sums<uint32_t> own = {(uint32_t)req.q, gpu_few_segments_of(s, req), 0};
+    const gpu_scan_result<uint32_t> scan = gpu_scan(own, SUM_TOKENS | SUM_KV, job.num_requests, !gpu_is_small(req));
     if (scan.any || scan.total.tokens > job.capacity)
         return false;
-    places[threadIdx.x] = gpu_small_place{scan.before.tokens, scan.before.kv, req.kv, req.q};
+    if ((int)threadIdx.x < job.num_requests)
+        places[threadIdx.x] = gpu_small_place{scan.before.tokens, scan.before.kv, req.kv, req.q};
     __syncthreads();
     const int64_t covered = dm_units_covered(&job, &s, dm_tokens_written(&job, scan.total.tokens));
     const uint32_t total = scan.total.kv * (uint32_t)s.atoms;
@@ -803,14 +801,21 @@ DM_FN bool gpu_fill_small_schedule(const dm_job &job, const dm_job_schedule &s)
     return true;
 }
 
-DM_FN void gpu_fill_schedule(const dm_job &job, const dm_job_schedule &s, bool small)
+/* What the roles keep in shared memory; a block has one role. */
+typedef union gpu_shared {
+    gpu_small_rows rows;
+    gpu_small_place places[GPU_MAX_THREADS];
+    gpu_chunk_sums chunks;
+} gpu_shared;
+
+DM_FN void gpu_fill_schedule(const dm_job &job, const dm_job_schedule &s, gpu_shared &shared, bool small)
 {
-    __shared__ gpu_chunk_sums chunks;
     if (small) {
-        if (gpu_fill_small_schedule(job, s))
+        if (gpu_fill_small_schedule(job, s, shared.places))
             return;
         __syncthreads(); /* the scan's readers are done */
     }
+    gpu_chunk_sums &chunks = shared.chunks;
     gpu_sum_chunks(job, s, chunks);
     const int64_t written = dm_tokens_written(&job, (int64_t)chunks.tokens[blockDim.x]);
     const int64_t covered = dm_units_covered(&job, &s, written);
@@ -832,14 +837,16 @@ DM_FN void gpu_fill_schedule(const dm_job &job, const dm_job_schedule &s, bool s
 /* Block number block of the job. */
 DM_FN void gpu_fill(const dm_job &job, const gpu_blocks &blocks, int block)
 {
+    __shared__ gpu_shared shared;
     const int rows = blocks.row_chunks << blocks.slice_shift, tables = rows + blocks.schedules;
     if (block >= tables) {
         const int split = (block - tables) & ((1 << blocks.split_shift) - 1);
         gpu_fill_tables(job, blocks, (block - tables) >> blocks.split_shift, split);
     } else if (block >= rows) {
-        gpu_fill_schedule(job, job.schedules[job.schedules[0].table ? block - rows : 1], blocks.small);
+        gpu_fill_schedule(job, job.schedules[job.schedules[0].table ? block - rows : 1], shared,
+                          blocks.small && job.num_requests <= (int)blockDim.x);
     } else {
-        gpu_fill_rows(job, blocks, block >> blocks.slice_shift, block & ((1 << blocks.slice_shift) - 1));
+        gpu_fill_rows(job, blocks, shared.rows, block >> blocks.slice_shift, block & ((1 << blocks.slice_shift) - 1));
     }
 }
 

@@ -323,7 +323,8 @@ dm_status gpu_check_range(void *state, const char *field, const void *ptr, size_
 
 enum {
     TABLE_BLOCKS = 4, /* for each multiprocessor */
-    MAX_ROW_CHUNKS = 64,
+    MAX_ROW_CHUNKS = 128,
+    TEAM_THREADS = 32,
     SLICE_TOKENS = 4096,
     MAX_SLICES = 64
 };
@@ -361,7 +362,7 @@ static void plan_rows(const dm_job *job, unsigned threads, gpu_blocks *b)
     b->slice_shift = floor_log2(clamp(tokens / ((int64_t)b->row_chunks * SLICE_TOKENS), 1, MAX_SLICES));
     b->slice = ceil_div(tokens, (int64_t)1 << b->slice_shift);
     b->schedules = !!job->schedules[0].table + !!job->schedules[1].table;
-    b->small = requests <= threads && job->extend_len <= GPU_SHORT_RUN && b->slice_shift == 0 &&
+    b->small = b->slice_shift == 0 && job->extend_len <= GPU_SHORT_RUN &&
                (int64_t)job->topk + job->pool_size <= GPU_SMALL_KEPT;
 }
 
@@ -375,10 +376,11 @@ static int64_t plan_tables(const gpu_state *gpu, const dm_job *job, unsigned thr
                   pages = job->page_table ? job->page_table_cols : 0;
     const int64_t wanted = (int64_t)gpu->multiprocessors * TABLE_BLOCKS;
     const int64_t requests = clamp(job->num_requests, 1, INT32_MAX);
-    b->group = (int32_t)ceil_div(requests, 4 * wanted);
+    b->team_shift = floor_log2(clamp(ceil_div(requests, wanted), 1, threads / TEAM_THREADS));
+    b->group = (int32_t)clamp(ceil_div(requests, wanted), (int64_t)1 << b->team_shift, INT32_MAX);
     b->padding_group = job->flags & DM_JOB_FULL_ROWS && job->padded_tokens;
     const int64_t groups = ceil_div(requests, b->group);
-    const int64_t most = clamp(ceil_div(slots > pages ? slots : pages, threads), 1, wanted);
+    const int64_t most = clamp(ceil_div(slots > pages ? slots : pages, threads >> b->team_shift), 1, wanted);
     b->split_shift = floor_log2(clamp(wanted / groups, 1, most));
     return (groups + b->padding_group) << b->split_shift;
 }

@@ -5,7 +5,7 @@
 #include "job.h"
 
 /* The most threads of a block; shared memory is sized by it. */
-enum { GPU_MAX_THREADS = 512 };
+enum { GPU_MAX_THREADS = 256 };
 
 /* What the small path allows: tokens of a request, and topk and pool_size together. */
 enum { GPU_SHORT_RUN = 16, GPU_SMALL_KEPT = 1 << 17 };
@@ -19,8 +19,9 @@ typedef struct gpu_blocks {
     int32_t split_shift;
     int32_t chunk;         /* requests of a row block */
     int32_t group;         /* requests of a table block */
+    int32_t team_shift;    /* of a table block, 1 << team_shift at a time */
     int32_t padding_group; /* 1: the last table group is the padding's rows */
-    int32_t small;         /* 1: no more requests than threads, and little kept: the small path may do */
+    int32_t small;         /* 1: the small path may do, if the requests' lengths allow */
     int64_t slice;         /* tokens of a row block */
 } gpu_blocks;
 
