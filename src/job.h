@@ -47,28 +47,31 @@ typedef struct dm_job_schedule {
     uint32_t flags;
 } dm_job_schedule;
 
-/* Pointers are device addresses; NULL outputs are not wanted. Strides are in elements. */
+/* Pointers are device addresses; NULL outputs are not wanted. Strides are in elements. What every fill looks at comes
+ * first, so that a kernel's parameter is read in few pieces. */
 typedef struct dm_job {
-    const void *seq_lens;
-    const void *extend; /* NULL: extend_len for every request */
-    const void *pool;   /* NULL: request r has row r */
-    const int32_t *source;
-    int64_t source_rows, source_cols, source_stride;
-
-    int32_t *seqlens_expanded, *dsa_cache_seqlens, *dsa_cu_seqlens_k, *token_to_req, *context_lens;
-    int32_t *page_table_1, *page_table;
-    int64_t page_table_1_cols, page_table_1_stride, page_table_cols, page_table_stride;
-    int64_t page_table_1_bound, page_table_bound; /* columns that table and source both have */
-    int32_t *cache_seqlens, *cu_seqlens_q, *cu_seqlens_k, *num_tokens;
-    dm_report *report;
-
-    int64_t capacity; /* M; INT64_MAX without a bound */
-    int64_t padded_tokens;
+    uint32_t flags;
     int32_t num_requests;
     int32_t padded_requests; /* at least num_requests */
     int32_t extend_len, seq_len_bias, topk, pool_size;
     int32_t page_size, page_shift; /* page_size is 1 << page_shift, or page_shift is -1 */
-    uint32_t flags;
+    int64_t capacity;              /* M; INT64_MAX without a bound */
+    int64_t padded_tokens;
+
+    const void *seq_lens;
+    const void *extend; /* NULL: extend_len for every request */
+    int32_t *seqlens_expanded, *dsa_cache_seqlens, *dsa_cu_seqlens_k, *cache_seqlens, *cu_seqlens_k;
+
+    const void *pool; /* NULL: request r has row r */
+    const int32_t *source;
+    int64_t source_rows, source_cols, source_stride;
+    int32_t *page_table;
+    int64_t page_table_bound, page_table_stride, page_table_cols; /* bound: columns that table and source both have */
+
+    int32_t *token_to_req, *context_lens, *cu_seqlens_q, *num_tokens;
+    dm_report *report;
+    int32_t *page_table_1;
+    int64_t page_table_1_bound, page_table_1_stride, page_table_1_cols;
     dm_job_schedule schedules[2];
 } dm_job;
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "fills.h"
+#include "gpu.h"
 #include "tools.h"
 
 enum { SCHEDULE_SLOTS = 132, GUARD_BYTES = 64, POISON = 0xa5 };
@@ -39,6 +40,7 @@ typedef struct fill_pair {
     void *device_block;
     unsigned char *expected;
     dm_fill_desc device, host; /* the same fill, over device memory and over host memory */
+    gpu_graph **graphs;        /* of device, by its num_requests; NULL: not captured yet */
 } fill_pair;
 
 /* The inputs that change in every step, one block for one upload: seq_lens, req_pool_indices, extend_lens. */
@@ -56,6 +58,8 @@ struct fills {
     size_t input_bytes;
     void *device_inputs, *host_inputs;
     int32_t *device_table; /* its host mirror is the engine's */
+    gpu_queue *queue;      /* of the graphs; NULL: there are none */
+    int64_t num_graphs;
 };
 
 const char *fill_kind_name(fill_kind kind)
@@ -195,6 +199,7 @@ static dm_status make_pair(fills *f, fill_kind kind)
     if (status != DM_OK)
         return status;
     p->device = describe(f, kind, f->device_inputs, f->device_table, p->device_block);
+    p->graphs = tool_calloc((size_t)f->engine->config.max_requests + 1, sizeof(gpu_graph *));
     return dm_upload(f->ctx, p->device_block, p->expected, p->bytes, NULL);
 }
 
@@ -216,6 +221,7 @@ dm_status fills_new(dm_context *ctx, const engine *e, const fills_options *optio
 {
     fills *f = tool_calloc(1, sizeof *f);
     *f = (fills){.ctx = ctx, .engine = e, .options = *options};
+    f->queue = options->graph ? gpu_queue_open(ctx) : NULL;
     size_t largest = 0;
     dm_status status = make_inputs(f);
     for (fill_kind kind = 0; kind < NUM_FILL_KINDS && status == DM_OK; kind++) {
@@ -231,15 +237,25 @@ dm_status fills_new(dm_context *ctx, const engine *e, const fills_options *optio
     return status;
 }
 
+static void free_graphs(fills *f, fill_kind kind)
+{
+    gpu_graph **graphs = f->pairs[kind].graphs;
+    for (int32_t r = 0; graphs != NULL && r <= f->engine->config.max_requests; r++)
+        gpu_graph_free(graphs[r]);
+    free(graphs);
+}
+
 /* Frees device memory without hiding an earlier failure: what dm_free says here would change nothing. */
 void fills_free(fills *f)
 {
     if (f == NULL)
         return;
     for (fill_kind kind = 0; kind < NUM_FILL_KINDS; kind++) {
+        free_graphs(f, kind);
         dm_free(f->ctx, f->pairs[kind].device_block);
         free(f->pairs[kind].expected);
     }
+    gpu_queue_close(f->queue);
     dm_free(f->ctx, f->device_table);
     dm_free(f->ctx, f->device_inputs);
     free(f->host_inputs);
@@ -262,6 +278,36 @@ static void write_inputs(const fills *f)
     }
 }
 
+/* A fill under capture. */
+typedef struct capture {
+    fills *f;
+    fill_kind kind;
+    dm_status status;
+} capture;
+
+static void enqueue_fill(void *arg)
+{
+    capture *c = arg;
+    c->status = dm_fill(c->f->ctx, &c->f->pairs[c->kind].device, gpu_queue_stream(c->f->queue));
+}
+
+/* The place of the graph of the fill as it is described now. */
+static gpu_graph **graph_of(const fills *f, fill_kind kind)
+{
+    return &f->pairs[kind].graphs[f->pairs[kind].device.num_requests];
+}
+
+static dm_status capture_fill(fills *f, fill_kind kind)
+{
+    capture c = {f, kind, DM_OK};
+    gpu_graph **graph = graph_of(f, kind);
+    if (*graph != NULL)
+        return DM_OK;
+    *graph = gpu_graph_capture(f->queue, enqueue_fill, &c);
+    f->num_graphs++;
+    return c.status;
+}
+
 dm_status fills_load(fills *f)
 {
     const engine *e = f->engine;
@@ -277,13 +323,25 @@ dm_status fills_load(fills *f)
         f->pairs[kind].host.num_requests = e->batch_size;
         f->pairs[kind].device.num_requests = e->batch_size;
     }
+    for (fill_kind kind = 0; kind < NUM_FILL_KINDS && status == DM_OK && f->queue != NULL; kind++)
+        status = capture_fill(f, kind);
     return status;
 }
 
 dm_status fills_run(fills *f, fill_kind kind)
 {
+    if (f->queue != NULL) {
+        gpu_graph_launch(*graph_of(f, kind));
+        gpu_queue_wait(f->queue);
+        return DM_OK;
+    }
     const dm_status status = dm_fill(f->ctx, &f->pairs[kind].device, NULL);
     return status == DM_OK ? dm_sync(f->ctx, NULL) : status;
+}
+
+int64_t fills_graphs(const fills *f)
+{
+    return f->num_graphs;
 }
 
 int64_t fills_bytes(const fills *f, fill_kind kind)

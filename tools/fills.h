@@ -19,6 +19,7 @@ const char *fill_kind_name(fill_kind kind);
 typedef struct fills_options {
     int32_t topk;
     bool padded; /* the same descriptor in every step, as in a captured graph: absent requests have length 0 */
+    bool graph;  /* capture each fill once per number of requests and replay it from then on; not on the CPU backend */
 } fills_options;
 
 typedef struct fills fills;
@@ -28,11 +29,14 @@ typedef struct fills fills;
 dm_status fills_new(dm_context *ctx, const engine *e, const fills_options *options, fills **f);
 void fills_free(fills *f);
 
-/* Uploads the batch of this step and what changed in the table. */
+/* Uploads the batch of this step and what changed in the table; captures the fills that have no graph yet. */
 dm_status fills_load(fills *f);
 
 /* One fill by the library, from the call until its results are there. */
 dm_status fills_run(fills *f, fill_kind kind);
+
+/* The graphs captured so far. */
+int64_t fills_graphs(const fills *f);
 
 /* The bytes that this fill writes in this step, the report apart. */
 int64_t fills_bytes(const fills *f, fill_kind kind);

@@ -4,6 +4,7 @@
 #define _POSIX_C_SOURCE 200809L /* isatty */
 
 #include <inttypes.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "engine.h"
@@ -15,7 +16,7 @@ typedef struct replay_options {
     const char *path, *backend;
     int64_t device, steps, max_requests, draft_tokens, max_context, page_size, pages, topk, seed;
     double accept_rate, step_ms, prefill_us;
-    bool padded, json;
+    bool padded, graph, json;
 } replay_options;
 
 typedef struct replay {
@@ -62,6 +63,7 @@ static bool parse(int argc, char **argv, replay_options *o, int *status)
         {"prefill-us", TOOL_REAL, &o->prefill_us, 0, 1e6, "virtual time of a prompt token [20]"},
         {"seed", TOOL_INT, &o->seed, 0, 9007199254740992.0, "of acceptance and page order [0]"},
         {"padded", TOOL_FLAG, &o->padded, 0, 0, "pad every fill to the largest batch, as a captured graph does"},
+        {"graph", TOOL_FLAG, &o->graph, 0, 0, "capture each fill once per batch size and replay it; needs a GPU"},
         {"json", TOOL_FLAG, &o->json, 0, 0, "print the summary as JSON"},
     };
     const tool_command command = {
@@ -124,7 +126,13 @@ static int open_backend(replay *r)
         return opened;
     r->backend.size = sizeof r->backend;
     const dm_status status = dm_context_info(r->ctx, &r->backend);
-    return status == DM_OK ? TOOL_GOOD : tool_failed("dm_context_info", status);
+    if (status != DM_OK)
+        return tool_failed("dm_context_info", status);
+    if (r->options->graph && strcmp(r->backend.name, "cpu") == 0) {
+        tool_error("--graph: the cpu backend has no graphs; choose a GPU with --backend, or leave it out");
+        return TOOL_USAGE;
+    }
+    return TOOL_GOOD;
 }
 
 static int set_up(replay *r)
@@ -146,7 +154,7 @@ static int set_up(replay *r)
         tool_error("out of host memory");
         return TOOL_NO_BACKEND;
     }
-    const fills_options options = {.topk = (int32_t)o->topk, .padded = o->padded};
+    const fills_options options = {.topk = (int32_t)o->topk, .padded = o->padded, .graph = o->graph};
     const dm_status status = fills_new(r->ctx, r->engine, &options, &r->fills);
     return status == DM_OK ? TOOL_GOOD : tool_failed("making the buffers", status);
 }
@@ -249,7 +257,11 @@ static void print_text(replay *r)
            c->preempted);
     printf("batch     %.1f requests on average, %" PRId64 " at most; %d pages of %d tokens\n", mean_batch(r),
            r->batch_max, e->config.pages, e->config.page_size);
-    printf("tokens    %" PRId64 " of output\n\n", c->tokens);
+    printf("tokens    %" PRId64 " of output\n", c->tokens);
+    if (r->options->graph)
+        printf("graphs    %" PRId64 " captured; times are of replays\n\n", fills_graphs(r->fills));
+    else
+        printf("graphs    none; times are of calls\n\n");
     printf("%-14s %8s %10s %11s %10s %10s\n", "fill", "fills", "MB written", "median us", "p99 us", "max us");
     for (fill_kind kind = 0; kind < NUM_FILL_KINDS; kind++) {
         tool_samples *s = &r->times[kind];
@@ -278,6 +290,7 @@ static void write_setup(tool_json *j, const replay *r)
     tool_json_real(j, "prefill_us", r->options->prefill_us);
     tool_json_int(j, "seed", r->options->seed);
     tool_json_bool(j, "padded", r->options->padded);
+    tool_json_bool(j, "graph", r->options->graph);
 }
 
 static void write_fill(tool_json *j, replay *r, fill_kind kind)
@@ -308,6 +321,7 @@ static void print_json(replay *r)
     tool_json_int(&j, "output_tokens", c->tokens);
     tool_json_real(&j, "batch_mean", mean_batch(r));
     tool_json_int(&j, "batch_max", r->batch_max);
+    tool_json_int(&j, "graphs_captured", fills_graphs(r->fills));
     tool_json_open(&j, "fills", '[');
     for (fill_kind kind = 0; kind < NUM_FILL_KINDS; kind++)
         write_fill(&j, r, kind);

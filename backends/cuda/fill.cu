@@ -41,7 +41,19 @@ DM_FN void gpu_max64(unsigned long *to, unsigned long v)
 extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 4)
     draftmeta_fill(const __grid_constant__ gpu_launch launch)
 {
-    gpu_fill(launch.job, launch.blocks, (int)blockIdx.x);
+    gpu_fill(launch.job, launch.job.schedules, launch.blocks, (int)blockIdx.x);
+}
+
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 4)
+    draftmeta_fill_lengths(const __grid_constant__ gpu_launch launch)
+{
+    gpu_fill_lengths(launch);
+}
+
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 4)
+    draftmeta_fill_set(const __grid_constant__ gpu_launch launch)
+{
+    gpu_fill_set(launch);
 }
 
 extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 4)

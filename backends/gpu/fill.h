@@ -113,6 +113,16 @@ DM_FN uint32_t gpu_small_prefix(const dm_job &job, int32_t kv, int32_t q, int32_
     return (uint32_t)(rising * first + rising * (rising - 1) / 2 + (n - rising) * job.topk);
 }
 
+/* One 16-byte load. */
+typedef struct alignas(16) gpu_quad {
+    int32_t a, b, c, d;
+} gpu_quad;
+
+DM_FN uint32_t gpu_or_zero(int32_t v)
+{
+    return v < 0 ? 0 : (uint32_t)v;
+}
+
 /* This thread's share of the tokens of requests 0 .. end - 1. The usual type has a loop of its own, with several loads
  * in flight. */
 DM_FN uint64_t gpu_share_of_tokens(const dm_job &job, int64_t end)
@@ -126,9 +136,19 @@ DM_FN uint64_t gpu_share_of_tokens(const dm_job &job, int64_t end)
         return share;
     }
     const int32_t *lengths = (const int32_t *)job.extend;
-#pragma unroll 8
-    for (int r = threadIdx.x; r < end; r += blockDim.x)
-        share += (uint32_t)(lengths[r] < 0 ? 0 : lengths[r]);
+    int first = 0;
+    if ((uintptr_t)lengths % sizeof(gpu_quad) == 0) {
+        const gpu_quad *quads = (const gpu_quad *)job.extend;
+        first = (int)(end / 4 * 4);
+#pragma unroll 4
+        for (int i = threadIdx.x; i < first / 4; i += blockDim.x) {
+            const gpu_quad quad = quads[i];
+            share += (uint64_t)gpu_or_zero(quad.a) + gpu_or_zero(quad.b) + gpu_or_zero(quad.c) + gpu_or_zero(quad.d);
+        }
+    }
+#pragma unroll 1
+    for (int r = first + threadIdx.x; r < end; r += blockDim.x)
+        share += gpu_or_zero(lengths[r]);
     return share;
 }
 
@@ -230,9 +250,11 @@ DM_FN sums gpu_block_sum(const sums &share, unsigned wanted)
 
 /* ---- Row blocks ---- */
 
-/* The tokens that a row block writes: low .. high - 1. The block of the first also writes what is per request. */
+/* The tokens that a row block writes: of a chunk, low .. high - 1 of the fill on the general path, every so many of a
+ * tile on the small one. The block of index 0 also writes what is per request. */
 typedef struct gpu_slice {
     int64_t low, high;
+    int index, shift;
 } gpu_slice;
 
 DM_FN void gpu_report(const dm_job &job, uint32_t flags, int32_t bad_request)
@@ -370,29 +392,31 @@ DM_FN void gpu_write_ends(const dm_job &job, const sums &total)
 DM_FN void gpu_finish_rows(const dm_job &job, const sums &total, const gpu_slice &slice)
 {
     const uint32_t ends = DM_JOB_CU_SEQLENS_Q | DM_JOB_CU_SEQLENS_K | DM_JOB_NUM_TOKENS | DM_JOB_REPORT;
-    if (job.flags & ends && slice.low == 0 && threadIdx.x == blockDim.x - 1)
+    if (job.flags & ends && slice.index == 0 && threadIdx.x == blockDim.x - 1)
         gpu_write_ends(job, total);
     if (job.flags & DM_JOB_TOKENS && (job.padded_tokens || job.flags & DM_JOB_DSA_CU_SEQLENS_K))
         gpu_write_padding(job, total, slice);
 }
 
-/* A tile's requests, and which of them each of its tokens is of. */
+/* A tile's requests, which of them each of its tokens is of, and their sums. */
 typedef struct gpu_small_rows {
     uint8_t owner[GPU_MAX_THREADS * GPU_SHORT_RUN];
     struct {
         int32_t kv, q;
         uint32_t tokens, sparse; /* before it, in the tile */
     } rows[GPU_MAX_THREADS];
+    gpu_sums<uint32_t> total;
+    bool is_large; /* one of them is not small, and nothing else of this is set */
 } gpu_small_rows;
 
 /* One token a thread. base: the sums before the tile, whose first request is first. */
 DM_FN void gpu_write_small_tokens(const dm_job &job, const gpu_small_rows &shared, const sums &base, int32_t first,
-                                  int32_t tokens)
+                                  int32_t tokens, const gpu_slice &slice)
 {
     const int64_t room = job.capacity - (int64_t)base.tokens; /* the prefix has an entry at the capacity too */
     const int32_t end = room < tokens ? (int32_t)room + 1 : tokens;
 #pragma unroll 1
-    for (int32_t i = threadIdx.x; i < end; i += blockDim.x) {
+    for (int32_t i = slice.index * blockDim.x + threadIdx.x; i < end; i += blockDim.x << slice.shift) {
         const int32_t k = shared.owner[i];
         const auto row = shared.rows[k];
         const int32_t j = i - (int32_t)row.tokens, e = row.kv - row.q + 1 + j;
@@ -407,35 +431,58 @@ DM_FN void gpu_write_small_tokens(const dm_job &job, const gpu_small_rows &share
     }
 }
 
+/* One request a thread of those that a scan covered: its row, its tokens' owner, and what is written per request. */
+DM_FN void gpu_share_row(const dm_job &job, gpu_small_rows &shared, gpu_request req, const sums &base,
+                         const gpu_sums<uint32_t> &before, const gpu_slice &slice)
+{
+    shared.rows[threadIdx.x] = {req.kv, req.q, before.tokens, before.sparse};
+#pragma unroll 1
+    for (int j = 0; j < req.q; j++)
+        shared.owner[before.tokens + j] = (uint8_t)threadIdx.x;
+    if (slice.index == 0)
+        gpu_write_request(job, req, base.tokens + before.tokens, base.kv + before.kv);
+}
+
+/* Scans a tile's requests and shares their rows. Where one warp holds them all, the others wait at the caller's
+ * barrier. */
+DM_FN void gpu_scan_small_tile(const dm_job &job, gpu_small_rows &shared, const gpu_request &req, int requests,
+                               const sums &base, const gpu_slice &slice)
+{
+    const unsigned wanted = gpu_sums_of_rows(job) | SUM_TOKENS;
+    const bool is_large = !gpu_is_small(req), is_mine = (int)threadIdx.x < requests;
+    gpu_sums<uint32_t> own = {(uint32_t)req.q, (uint32_t)req.kv, 0};
+    if (wanted & SUM_SPARSE && !is_large)
+        own.sparse = gpu_small_prefix(job, req.kv, req.q, req.q);
+    gpu_scan_result<uint32_t> scan;
+    if (requests <= gpu_warp_size()) {
+        if ((int)threadIdx.x >= gpu_warp_size())
+            return;
+        const gpu_sums<uint32_t> up = gpu_warp_scan(own, wanted, requests);
+        scan = {{up.tokens - own.tokens, up.kv - own.kv, up.sparse - own.sparse}, up, gpu_ballot(is_large) != 0};
+    } else {
+        scan = gpu_scan(own, wanted, requests, is_large);
+    }
+    if ((int)threadIdx.x == requests - 1) {
+        shared.total = scan.total;
+        shared.is_large = scan.any;
+    }
+    if (is_mine && !scan.any)
+        gpu_share_row(job, shared, req, base, scan.before, slice);
+}
+
 /* A tile of requests, one a thread, if each of them is small: adds their sums to base. False, and nothing written, if
  * one is not. */
-DM_FN bool gpu_fill_small_tile(const dm_job &job, gpu_small_rows &shared, const gpu_request &read, int64_t first,
-                               int requests, sums &base)
+DM_FN bool gpu_fill_small_tile(const dm_job &job, gpu_small_rows &shared, const gpu_request &req, int64_t first,
+                               int requests, sums &base, const gpu_slice &slice)
 {
-    const unsigned wanted = gpu_sums_of_rows(job);
-    gpu_request req = read;
-    gpu_sums<uint32_t> own = {(uint32_t)req.q, (uint32_t)req.kv, 0};
-    if (wanted & SUM_SPARSE)
-        own.sparse = gpu_is_small(req) ? gpu_small_prefix(job, req.kv, req.q, req.q) : 0;
-    gpu_scan_result<uint32_t> scan = gpu_scan(own, wanted, requests, !gpu_is_small(req));
-    if (scan.any)
-        return false;
-    if (!(job.flags & DM_JOB_EXTEND)) {
-        const int64_t left = gpu_max(job.num_requests - first, 0);
-        scan.before.tokens = (uint32_t)(gpu_min(threadIdx.x, left) * job.extend_len);
-        scan.total.tokens = (uint32_t)(gpu_min(requests, left) * job.extend_len);
-    }
-    if ((int)threadIdx.x < requests) {
-        shared.rows[threadIdx.x] = {req.kv, req.q, scan.before.tokens, scan.before.sparse};
-#pragma unroll 1
-        for (int j = 0; j < req.q; j++)
-            shared.owner[scan.before.tokens + j] = (uint8_t)threadIdx.x;
-        gpu_write_request(job, req, base.tokens + scan.before.tokens, base.kv + scan.before.kv);
-    }
+    gpu_scan_small_tile(job, shared, req, requests, base, slice);
     __syncthreads();
+    if (shared.is_large)
+        return false;
+    const gpu_sums<uint32_t> total = shared.total;
     if (job.flags & DM_JOB_TOKENS && (int64_t)base.tokens <= job.capacity)
-        gpu_write_small_tokens(job, shared, base, (int32_t)first, (int32_t)scan.total.tokens);
-    gpu_add(base, sums{scan.total.tokens, scan.total.kv, scan.total.sparse});
+        gpu_write_small_tokens(job, shared, base, (int32_t)first, (int32_t)total.tokens, slice);
+    gpu_add(base, sums{total.tokens, total.kv, total.sparse});
     return true;
 }
 
@@ -446,7 +493,7 @@ DM_FN void gpu_fill_tile(const dm_job &job, const gpu_request &read, int request
     gpu_request req = read;
     gpu_scan_result<uint64_t> scan = gpu_scan(gpu_sums_of(job, req, wanted), wanted, requests, false);
     gpu_add(scan.before, base);
-    if (slice.low == 0 && (int)threadIdx.x < requests)
+    if (slice.index == 0 && (int)threadIdx.x < requests)
         gpu_write_request(job, req, scan.before.tokens, scan.before.kv);
     if (job.flags & DM_JOB_TOKENS)
         gpu_write_runs(job, req, scan.before, slice);
@@ -469,7 +516,7 @@ DM_FN sums gpu_sums_before(const dm_job &job, int64_t first)
 DM_FN void gpu_fill_rows(const dm_job &job, const gpu_blocks &blocks, gpu_small_rows &shared, int chunk, int index)
 {
     const int64_t low = index * blocks.slice, high = low + blocks.slice;
-    const gpu_slice slice = {low, (index + 1) >> blocks.slice_shift ? INT64_MAX : high};
+    const gpu_slice slice = {low, (index + 1) >> blocks.slice_shift ? INT64_MAX : high, index, blocks.slice_shift};
     const int64_t first = (int64_t)chunk * blocks.chunk;
     const int64_t end = gpu_min(first + blocks.chunk, job.padded_requests);
     sums base = gpu_sums_before(job, first);
@@ -478,7 +525,7 @@ DM_FN void gpu_fill_rows(const dm_job &job, const gpu_blocks &blocks, gpu_small_
         gpu_request req = {0, 0, 0, 0};
         if ((int)threadIdx.x < requests)
             req = gpu_read(job, tile + threadIdx.x);
-        if (!blocks.small || !gpu_fill_small_tile(job, shared, req, tile, requests, base)) {
+        if (!blocks.small || !gpu_fill_small_tile(job, shared, req, tile, requests, base, slice)) {
             __syncthreads(); /* the small path's readers are done */
             gpu_fill_tile(job, req, requests, base, slice);
         }
@@ -834,8 +881,8 @@ DM_FN void gpu_fill_schedule(const dm_job &job, const dm_job_schedule &s, gpu_sh
 
 /* ---- The kernels' bodies ---- */
 
-/* Block number block of the job. */
-DM_FN void gpu_fill(const dm_job &job, const gpu_blocks &blocks, int block)
+/* Block number block of the job. schedules are the job's, in memory that can be indexed. */
+DM_FN void gpu_fill(const dm_job &job, const dm_job_schedule *schedules, const gpu_blocks &blocks, int block)
 {
     __shared__ gpu_shared shared;
     const int rows = blocks.row_chunks << blocks.slice_shift, tables = rows + blocks.schedules;
@@ -843,11 +890,38 @@ DM_FN void gpu_fill(const dm_job &job, const gpu_blocks &blocks, int block)
         const int split = (block - tables) & ((1 << blocks.split_shift) - 1);
         gpu_fill_tables(job, blocks, (block - tables) >> blocks.split_shift, split);
     } else if (block >= rows) {
-        gpu_fill_schedule(job, job.schedules[job.schedules[0].table ? block - rows : 1], shared,
+        gpu_fill_schedule(job, schedules[schedules[0].table ? block - rows : 1], shared,
                           blocks.small && job.num_requests <= (int)blockDim.x);
     } else {
         gpu_fill_rows(job, blocks, shared.rows, block >> blocks.slice_shift, block & ((1 << blocks.slice_shift) - 1));
     }
+}
+
+/* The job as far as its kind is known: the compiler drops all that the kind does without. */
+DM_FN dm_job gpu_known_job(const dm_job &job, uint32_t free, uint32_t fixed)
+{
+    dm_job known = job;
+    known.flags = (job.flags & free) | fixed;
+    known.pool_size = 1;
+    known.padded_tokens = 0;
+    known.page_table_1 = nullptr;
+    known.page_shift = job.page_shift & 31;
+    return known;
+}
+
+DM_FN void gpu_fill_lengths(const gpu_launch &launch)
+{
+    __shared__ gpu_small_rows shared;
+    const gpu_blocks &blocks = launch.blocks;
+    const int slices = (1 << blocks.slice_shift) - 1;
+    gpu_fill_rows(gpu_known_job(launch.job, GPU_LENGTHS_FREE, GPU_LENGTHS_FIXED), blocks, shared,
+                  (int)blockIdx.x >> blocks.slice_shift, (int)blockIdx.x & slices);
+}
+
+DM_FN void gpu_fill_set(const gpu_launch &launch)
+{
+    gpu_fill(gpu_known_job(launch.job, GPU_SET_FREE, GPU_SET_FIXED), launch.job.schedules, launch.blocks,
+             (int)blockIdx.x);
 }
 
 DM_FN void gpu_fill_many(const gpu_launch_many &launch)
@@ -855,7 +929,8 @@ DM_FN void gpu_fill_many(const gpu_launch_many &launch)
     int k = 0;
     while ((int)blockIdx.x >= launch.blocks[k].end)
         k++;
-    gpu_fill(launch.jobs[k], launch.blocks[k], (int)blockIdx.x - (k ? launch.blocks[k - 1].end : 0));
+    gpu_fill(launch.jobs[k], launch.jobs[k].schedules, launch.blocks[k],
+             (int)blockIdx.x - (k ? launch.blocks[k - 1].end : 0));
 }
 
 #endif

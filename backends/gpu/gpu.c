@@ -9,13 +9,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The kernels of the device code. */
+typedef enum kernel { FILL, FILL_LENGTHS, FILL_SET, FILL_MANY, NUM_KERNELS } kernel;
+
+static const char *const kernel_names[NUM_KERNELS] = {"draftmeta_fill", "draftmeta_fill_lengths", "draftmeta_fill_set",
+                                                      "draftmeta_fill_many"};
+
 struct gpu_state {
     const gpu_vendor *vendor;
     void *library;
     gpu_driver driver;
     int device;
-    void *place;                     /* what vendor->enter makes current */
-    void *module, *fill, *fill_many; /* the kernels, for one job and for more */
+    void *place; /* what vendor->enter makes current */
+    void *module;
+    void *kernels[NUM_KERNELS];
     int multiprocessors;
 };
 
@@ -164,8 +171,9 @@ static int load_code(gpu_state *gpu, const char **doing)
     if (error)
         return error;
     *doing = "finding the kernels in the device code";
-    error = gpu->driver.module_function(&gpu->fill, gpu->module, "draftmeta_fill");
-    return error ? error : gpu->driver.module_function(&gpu->fill_many, gpu->module, "draftmeta_fill_many");
+    for (int i = 0; i < NUM_KERNELS && !error; i++)
+        error = gpu->driver.module_function(&gpu->kernels[i], gpu->module, kernel_names[i]);
+    return error;
 }
 
 static dm_status open_device(gpu_state *gpu, int ordinal)
@@ -323,10 +331,8 @@ dm_status gpu_check_range(void *state, const char *field, const void *ptr, size_
 
 enum {
     TABLE_BLOCKS = 4, /* for each multiprocessor */
-    MAX_ROW_CHUNKS = 128,
-    TEAM_THREADS = 32,
-    SLICE_TOKENS = 4096,
-    MAX_SLICES = 64
+    MAX_ROW_BLOCKS = 128,
+    TEAM_THREADS = 32
 };
 
 static int64_t ceil_div(int64_t a, int64_t b)
@@ -353,17 +359,17 @@ static int32_t floor_log2(int64_t v)
     return shift;
 }
 
+/* One block for every threads requests; where there are few of those, several share their tokens. */
 static void plan_rows(const dm_job *job, unsigned threads, gpu_blocks *b)
 {
-    const int64_t requests = job->padded_requests;
-    b->row_chunks = (int32_t)clamp(ceil_div(requests, threads), 1, MAX_ROW_CHUNKS);
+    const int64_t requests = job->padded_requests, tokens = job->capacity == INT64_MAX ? 0 : job->capacity;
+    b->row_chunks = (int32_t)clamp(ceil_div(requests, threads), 1, MAX_ROW_BLOCKS);
     b->chunk = (int32_t)clamp(ceil_div(ceil_div(requests, b->row_chunks), threads) * threads, threads, INT32_MAX);
-    const int64_t tokens = job->capacity == INT64_MAX ? 0 : job->capacity;
-    b->slice_shift = floor_log2(clamp(tokens / ((int64_t)b->row_chunks * SLICE_TOKENS), 1, MAX_SLICES));
+    const int64_t slices = clamp(tokens / ((int64_t)b->row_chunks * threads), 1, MAX_ROW_BLOCKS / b->row_chunks);
+    b->slice_shift = floor_log2(slices);
     b->slice = ceil_div(tokens, (int64_t)1 << b->slice_shift);
     b->schedules = !!job->schedules[0].table + !!job->schedules[1].table;
-    b->small = b->slice_shift == 0 && job->extend_len <= GPU_SHORT_RUN &&
-               (int64_t)job->topk + job->pool_size <= GPU_SMALL_KEPT;
+    b->small = job->extend_len <= GPU_SHORT_RUN && (int64_t)job->topk + job->pool_size <= GPU_SMALL_KEPT;
 }
 
 /* Blocks for the tables from what the host knows: requests and declared widths; what is live shows on the device. */
@@ -395,14 +401,31 @@ static gpu_blocks plan_blocks(const gpu_state *gpu, const dm_job *job, unsigned 
     return b;
 }
 
-static dm_status launch(const gpu_state *gpu, void *kernel, int32_t grid, unsigned threads, void *param,
+/* Without pools, odd page sizes, padding and a table of slots. */
+static bool is_plain(const dm_job *job)
+{
+    return job->pool_size == 1 && job->page_shift >= 0 && !job->padded_tokens && !job->page_table_1;
+}
+
+static kernel kernel_for(const dm_job *job)
+{
+    if (!is_plain(job))
+        return FILL;
+    if ((job->flags & ~(uint32_t)GPU_SET_FREE) == GPU_SET_FIXED)
+        return FILL_SET;
+    const bool schedules = job->schedules[0].table || job->schedules[1].table;
+    return (job->flags & ~(uint32_t)GPU_LENGTHS_FREE) == GPU_LENGTHS_FIXED && !schedules ? FILL_LENGTHS : FILL;
+}
+
+static dm_status launch(const gpu_state *gpu, kernel which, int32_t grid, unsigned threads, void *param,
                         dm_stream stream)
 {
     void *before, *params[] = {param};
     const dm_status status = enter(gpu, &before);
     if (status != DM_OK)
         return status;
-    const int error = gpu->driver.launch(kernel, (unsigned)grid, 1, 1, threads, 1, 1, 0, stream, params, NULL);
+    const int error =
+        gpu->driver.launch(gpu->kernels[which], (unsigned)grid, 1, 1, threads, 1, 1, 0, stream, params, NULL);
     return leave(gpu, before, "launching the fill", error);
 }
 
@@ -410,7 +433,7 @@ static dm_status fill_one(const gpu_state *gpu, const dm_job *job, dm_stream str
 {
     const unsigned threads = threads_for(job->padded_requests);
     gpu_launch param = {plan_blocks(gpu, job, threads, 0), *job};
-    return launch(gpu, gpu->fill, param.blocks.end, threads, &param, stream);
+    return launch(gpu, kernel_for(job), param.blocks.end, threads, &param, stream);
 }
 
 static dm_status fill_several(const gpu_state *gpu, const dm_job *jobs, int count, dm_stream stream)
@@ -425,7 +448,7 @@ static dm_status fill_several(const gpu_state *gpu, const dm_job *jobs, int coun
         param.blocks[i] = plan_blocks(gpu, &jobs[i], threads, i ? param.blocks[i - 1].end : 0);
         param.jobs[i] = jobs[i];
     }
-    return launch(gpu, gpu->fill_many, param.blocks[count - 1].end, threads, &param, stream);
+    return launch(gpu, FILL_MANY, param.blocks[count - 1].end, threads, &param, stream);
 }
 
 dm_status gpu_fill(void *state, const dm_job *jobs, int count, dm_stream stream)

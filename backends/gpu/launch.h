@@ -22,10 +22,22 @@ typedef struct gpu_blocks {
     int32_t team_shift;    /* of a table block, 1 << team_shift at a time */
     int32_t padding_group; /* 1: the last table group is the padding's rows */
     int32_t small;         /* 1: the small path may do, if the requests' lengths allow */
-    int64_t slice;         /* tokens of a row block */
+    int64_t slice;         /* tokens of a row block, on the general path */
 } gpu_blocks;
 
-/* The parameter of draftmeta_fill. Fixed addresses: constants are operands, not loads. */
+/* Kinds of jobs that are common and small: a kernel that knows their flags beforehand executes half the instructions.
+ * A job is of a kind if its flags outside FREE are FIXED and it has no pools, no odd page size, no padding
+ * and no table of slots. */
+enum {
+    GPU_LENGTHS_FREE = DM_JOB_SEQ64 | DM_JOB_SEQLENS_EXPANDED | DM_JOB_DSA_CACHE_SEQLENS,
+    GPU_LENGTHS_FIXED = DM_JOB_EXTEND | DM_JOB_TOKENS,
+    GPU_SET_FREE = DM_JOB_SEQ64 | DM_JOB_POOL64 | DM_JOB_EXTEND | DM_JOB_CU_SEQLENS_Q | DM_JOB_TOKEN_TO_REQ |
+                   DM_JOB_CONTEXT_LENS | DM_JOB_NUM_TOKENS,
+    GPU_SET_FIXED = DM_JOB_TABLES | DM_JOB_TOKENS | DM_JOB_SEQLENS_EXPANDED | DM_JOB_DSA_CACHE_SEQLENS |
+                    DM_JOB_DSA_CU_SEQLENS_K | DM_JOB_CACHE_SEQLENS | DM_JOB_CU_SEQLENS_K
+};
+
+/* The parameter of draftmeta_fill and of the kernels for kinds. Fixed addresses: constants are operands, not loads. */
 typedef struct gpu_launch {
     gpu_blocks blocks;
     dm_job job;

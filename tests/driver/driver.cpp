@@ -30,7 +30,8 @@ struct Module {
 bool initialized;
 std::vector<Context> contexts(static_cast<std::size_t>(settings().devices));
 Pool<Module> modules;
-std::map<std::uintptr_t, std::size_t> memory; /* bytes, by address */
+/* Bytes, by address. Never destroyed, so that what the library lost is no leak of the driver's. */
+auto &memory = *new std::map<std::uintptr_t, std::size_t>;
 thread_local int current = vendor.has_contexts ? -1 : 0;
 
 int check_ordinal(int ordinal)

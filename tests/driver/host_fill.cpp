@@ -56,20 +56,23 @@ DM_FN void gpu_max64(uint64_t *to, uint64_t v)
 
 #include "fill.h"
 
-static void fill(const void *parameter)
+static void fill(const gpu_launch &launch)
 {
-    const auto &launch = *static_cast<const gpu_launch *>(parameter);
-    gpu_fill(launch.job, launch.blocks, static_cast<int>(blockIdx.x));
+    gpu_fill(launch.job, launch.job.schedules, launch.blocks, static_cast<int>(blockIdx.x));
 }
 
-static void fill_many(const void *parameter)
+/* A kernel from what it does with its parameter. */
+template <class Launch, void (*body)(const Launch &)> static host_fill::Kernel make_kernel(const char *name)
 {
-    gpu_fill_many(*static_cast<const gpu_launch_many *>(parameter));
+    const simt::Body call = [](const void *parameter) { body(*static_cast<const Launch *>(parameter)); };
+    return {name, sizeof(Launch), GPU_MAX_THREADS, call};
 }
 
 const std::vector<host_fill::Kernel> host_fill::kernels = {
-    {"draftmeta_fill", sizeof(gpu_launch), GPU_MAX_THREADS, fill},
-    {"draftmeta_fill_many", sizeof(gpu_launch_many), GPU_MAX_THREADS, fill_many},
+    make_kernel<gpu_launch, fill>("draftmeta_fill"),
+    make_kernel<gpu_launch, gpu_fill_lengths>("draftmeta_fill_lengths"),
+    make_kernel<gpu_launch, gpu_fill_set>("draftmeta_fill_set"),
+    make_kernel<gpu_launch_many, gpu_fill_many>("draftmeta_fill_many"),
 };
 
 void host_fill::run(const simt::Machine &machine, const Kernel &kernel, const void *parameter, unsigned grid,

@@ -65,6 +65,7 @@ static const entry_name names[] = {
 
 struct gpu_queue {
     bool is_cuda;
+    int device;
     void *library;
     entry_points driver;
     void *stream, *begin, *end, *module, *function;
@@ -92,20 +93,30 @@ static void resolve(gpu_queue *q)
 }
 
 /* The context that the library uses too, or the device, made current. */
-static void enter_device(const gpu_queue *q, int device)
+static void enter_device(const gpu_queue *q)
 {
     if (q->is_cuda) {
         int (*retain)(void **, int), (*set)(void *);
         void *context;
         *(void **)&retain = dlsym(q->library, "cuDevicePrimaryCtxRetain");
         *(void **)&set = dlsym(q->library, "cuCtxSetCurrent");
-        need(retain(&context, device), "cuDevicePrimaryCtxRetain");
+        need(retain(&context, q->device), "cuDevicePrimaryCtxRetain");
         need(set(context), "cuCtxSetCurrent");
     } else {
         int (*set)(int);
         *(void **)&set = dlsym(q->library, "hipSetDevice");
-        need(set(device), "hipSetDevice");
+        need(set(q->device), "hipSetDevice");
     }
+}
+
+/* Gives the context back that enter_device retained. */
+static void leave_device(const gpu_queue *q)
+{
+    int (*release)(int);
+    if (!q->is_cuda)
+        return;
+    *(void **)&release = dlsym(q->library, "cuDevicePrimaryCtxRelease_v2");
+    need(release(q->device), "cuDevicePrimaryCtxRelease");
 }
 
 gpu_queue *gpu_queue_open(const dm_context *ctx)
@@ -116,11 +127,12 @@ gpu_queue *gpu_queue_open(const dm_context *ctx)
     gpu_queue *q = calloc(1, sizeof *q);
     need(!q, "calloc");
     q->is_cuda = strcmp(info.name, "cuda") == 0;
+    q->device = info.device;
     const char *path = getenv(q->is_cuda ? "DRAFTMETA_CUDA_LIBRARY" : "DRAFTMETA_HIP_LIBRARY");
     q->library = dlopen(path && *path ? path : q->is_cuda ? "libcuda.so.1" : "libamdhip64.so", RTLD_NOW | RTLD_LOCAL);
     need(!q->library, "dlopen");
     resolve(q);
-    enter_device(q, info.device);
+    enter_device(q);
     need(q->driver.stream_create(&q->stream, 1), "creating a stream");
     need(q->driver.event_create(&q->begin, 0), "creating an event");
     need(q->driver.event_create(&q->end, 0), "creating an event");
@@ -134,6 +146,7 @@ void gpu_queue_close(gpu_queue *q)
     need(q->driver.event_destroy(q->begin), "destroying an event");
     need(q->driver.event_destroy(q->end), "destroying an event");
     need(q->driver.stream_destroy(q->stream), "destroying a stream");
+    leave_device(q);
     dlclose(q->library);
     free(q);
 }
