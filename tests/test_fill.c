@@ -1271,6 +1271,7 @@ static void add_schedules(Suite *suite)
 static void add_large(Suite *suite)
 {
     TCase *tcase = tcase_create("large");
+    tcase_set_tags(tcase, "large");
     tcase_add_checked_fixture(tcase, reset_arena, NULL);
     tcase_add_test(tcase, a_large_batch);
     tcase_add_loop_test(tcase, requests_by_the_ten_thousands, 0, 3);
@@ -1283,6 +1284,7 @@ static void add_large(Suite *suite)
 static void add_far_rows(Suite *suite)
 {
     TCase *tcase = tcase_create("far rows");
+    tcase_set_tags(tcase, "large");
     tcase_add_checked_fixture(tcase, reset_arena, NULL);
     tcase_add_loop_test(tcase, rows_are_written_beyond_2_31_elements, 0, 4);
     tcase_add_test(tcase, rows_are_read_beyond_2_31_elements);

@@ -21,6 +21,15 @@ DM_FN unsigned long long gpu_ballot(bool p)
     return __ballot_sync(0xffffffffu, p);
 }
 
+/* By hardware in pieces of 24 bits, whose sums fit 32. */
+DM_FN unsigned long gpu_warp_sum(unsigned long v)
+{
+    const unsigned low = __reduce_add_sync(0xffffffffu, (unsigned)v & 0xffffffu);
+    const unsigned middle = __reduce_add_sync(0xffffffffu, (unsigned)(v >> 24) & 0xffffffu);
+    const unsigned high = __reduce_add_sync(0xffffffffu, (unsigned)(v >> 48));
+    return low + ((unsigned long)middle << 24) + ((unsigned long)high << 48);
+}
+
 DM_FN void gpu_or32(unsigned *to, unsigned v)
 {
     atomicOr(to, v);
@@ -60,4 +69,10 @@ extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 4)
     draftmeta_fill_many(const __grid_constant__ gpu_launch_many launch)
 {
     gpu_fill_many(launch);
+}
+
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 4)
+    draftmeta_fill_many_sets(const __grid_constant__ gpu_launch_many launch)
+{
+    gpu_fill_many_sets(launch);
 }

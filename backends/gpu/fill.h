@@ -4,6 +4,7 @@
  *     gpu_shift_up(v, d)           a 32- or 64-bit value from the lane d below, of a full warp; below lane d anything
  *     gpu_from_lane(v, lane)       a 32- or 64-bit value from one lane of a full warp
  *     gpu_ballot(p)                the lanes of a full warp where p holds
+ *     gpu_warp_sum(v)              the sum of a 64-bit value over a full warp, in every lane
  *     gpu_or32, gpu_max32, gpu_max64(ptr, v)   atomics on global memory
  * and includes it where threadIdx, blockIdx, blockDim, __shared__ and __syncthreads mean what they do in CUDA and HIP.
  *
@@ -123,31 +124,31 @@ DM_FN uint32_t gpu_or_zero(int32_t v)
     return v < 0 ? 0 : (uint32_t)v;
 }
 
-/* This thread's share of the tokens of requests 0 .. end - 1. The usual type has a loop of its own, with several loads
- * in flight. */
-DM_FN uint64_t gpu_share_of_tokens(const dm_job &job, int64_t end)
+/* The tokens of every step-th request of 0 .. end - 1, from first on. The usual type has a loop of its own, with
+ * several loads in flight. */
+DM_FN uint64_t gpu_share_of_tokens(const dm_job &job, int64_t end, int first, int step)
 {
     uint64_t share = 0;
     uint32_t flags = 0;
     if (job.flags & (DM_JOB_EXTEND64 | DM_JOB_QUERY_START)) {
 #pragma unroll 1
-        for (int64_t r = threadIdx.x; r < end; r += blockDim.x)
+        for (int64_t r = first; r < end; r += step)
             share += (uint32_t)dm_q(&job, r, &flags);
         return share;
     }
     const int32_t *lengths = (const int32_t *)job.extend;
-    int first = 0;
-    if ((uintptr_t)lengths % sizeof(gpu_quad) == 0) {
+    int64_t rest = 0;
+    if (end >= 4 * step && (uintptr_t)lengths % sizeof(gpu_quad) == 0) {
         const gpu_quad *quads = (const gpu_quad *)job.extend;
-        first = (int)(end / 4 * 4);
+        rest = end / 4 * 4;
 #pragma unroll 4
-        for (int i = threadIdx.x; i < first / 4; i += blockDim.x) {
+        for (int i = first; i < rest / 4; i += step) {
             const gpu_quad quad = quads[i];
             share += (uint64_t)gpu_or_zero(quad.a) + gpu_or_zero(quad.b) + gpu_or_zero(quad.c) + gpu_or_zero(quad.d);
         }
     }
-#pragma unroll 1
-    for (int r = first + threadIdx.x; r < end; r += blockDim.x)
+#pragma unroll 4
+    for (int64_t r = rest + first; r < end; r += step)
         share += gpu_or_zero(lengths[r]);
     return share;
 }
@@ -157,7 +158,7 @@ DM_FN sums gpu_share_before(const dm_job &job, int64_t end, unsigned wanted)
 {
     sums share = {0, 0, 0};
     if (!(wanted & (SUM_KV | SUM_SPARSE))) {
-        share.tokens = gpu_share_of_tokens(job, end);
+        share.tokens = gpu_share_of_tokens(job, end, (int)threadIdx.x, (int)blockDim.x);
         return share;
     }
 #pragma unroll 2
@@ -237,11 +238,17 @@ DM_FN sums gpu_block_sum(const sums &share, unsigned wanted)
 {
     __shared__ sums shares[GPU_MAX_WARPS];
     const int warp_size = gpu_warp_size(), warps = (int)blockDim.x / warp_size;
-    const sums up = gpu_warp_scan(share, wanted, warp_size);
     sums sum = {0, 0, 0};
-    if (gpu_lane() == warp_size - 1)
-        shares[threadIdx.x / warp_size] = up;
+    if (wanted & SUM_TOKENS)
+        sum.tokens = gpu_warp_sum(share.tokens);
+    if (wanted & SUM_KV)
+        sum.kv = gpu_warp_sum(share.kv);
+    if (wanted & SUM_SPARSE)
+        sum.sparse = gpu_warp_sum(share.sparse);
+    if (gpu_lane() == 0)
+        shares[threadIdx.x / warp_size] = sum;
     __syncthreads();
+    sum = sums{0, 0, 0};
 #pragma unroll 1
     for (int w = 0; w < warps; w++)
         gpu_add(sum, shares[w]);
@@ -250,12 +257,22 @@ DM_FN sums gpu_block_sum(const sums &share, unsigned wanted)
 
 /* ---- Row blocks ---- */
 
-/* The tokens that a row block writes: of a chunk, low .. high - 1 of the fill on the general path, every so many of a
- * tile on the small one. The block of index 0 also writes what is per request. */
+/* Which of the row blocks of a chunk this is, of 1 << shift. They share the tokens of a tile on the small path, and the
+ * range of all tokens on the general one. The first also writes what is per request. */
 typedef struct gpu_slice {
-    int64_t low, high;
     int index, shift;
+    int64_t tokens; /* of its range */
 } gpu_slice;
+
+DM_FN int64_t gpu_low(const gpu_slice &slice)
+{
+    return slice.index * slice.tokens;
+}
+
+DM_FN int64_t gpu_high(const gpu_slice &slice)
+{
+    return (slice.index + 1) >> slice.shift ? INT64_MAX : gpu_low(slice) + slice.tokens;
+}
 
 DM_FN void gpu_report(const dm_job &job, uint32_t flags, int32_t bad_request)
 {
@@ -305,10 +322,10 @@ DM_FN void gpu_write_lengths(const dm_job &job, int32_t r, int32_t kv, int64_t t
 DM_FN void gpu_write_tokens(const dm_job &job, const gpu_request &req, const sums &before, const gpu_slice &slice,
                             int first, int step)
 {
-    const int64_t offset = (int64_t)before.tokens, high = gpu_min(slice.high, job.capacity + 1);
+    const int64_t offset = (int64_t)before.tokens, high = gpu_min(gpu_high(slice), job.capacity + 1);
     const int64_t end = gpu_min(high - offset, req.q);
 #pragma unroll 1
-    for (int64_t j = gpu_max(slice.low - offset, 0) + first; j < end; j += step) {
+    for (int64_t j = gpu_max(gpu_low(slice) - offset, 0) + first; j < end; j += step) {
         const int64_t t = offset + j;
         if (t < job.capacity)
             gpu_write_lengths(job, req.r, req.kv, t, dm_expanded(req.kv, req.q, j));
@@ -349,9 +366,9 @@ DM_FN void gpu_write_runs(const dm_job &job, const gpu_request &req, const sums 
 /* Tokens behind the last request's, and the end of their prefix. */
 DM_FN void gpu_write_padding(const dm_job &job, const sums &total, const gpu_slice &slice)
 {
-    const int64_t tokens = (int64_t)total.tokens, written = dm_tokens_written(&job, tokens);
+    const int64_t tokens = (int64_t)total.tokens, written = dm_tokens_written(&job, tokens), high = gpu_high(slice);
 #pragma unroll 1
-    for (int64_t t = gpu_max(tokens, slice.low) + threadIdx.x; t <= written && t < slice.high; t += blockDim.x) {
+    for (int64_t t = gpu_max(tokens, gpu_low(slice)) + threadIdx.x; t <= written && t < high; t += blockDim.x) {
         bool narrow = false;
         if (job.flags & DM_JOB_DSA_CU_SEQLENS_K)
             narrow = gpu_store(&job.dsa_cu_seqlens_k[t], total.sparse);
@@ -506,7 +523,9 @@ DM_FN sums gpu_sums_before(const dm_job &job, int64_t first)
     const unsigned wanted = gpu_sums_of_rows(job);
     const int64_t end = gpu_min(first, job.num_requests);
     sums base = {0, 0, 0};
-    if (wanted && first)
+    if (first == 0)
+        return base;
+    if (wanted)
         base = gpu_block_sum(gpu_share_before(job, end, wanted), wanted);
     if (!(wanted & SUM_TOKENS))
         base.tokens = (uint64_t)end * (uint32_t)job.extend_len;
@@ -515,8 +534,7 @@ DM_FN sums gpu_sums_before(const dm_job &job, int64_t first)
 
 DM_FN void gpu_fill_rows(const dm_job &job, const gpu_blocks &blocks, gpu_small_rows &shared, int chunk, int index)
 {
-    const int64_t low = index * blocks.slice, high = low + blocks.slice;
-    const gpu_slice slice = {low, (index + 1) >> blocks.slice_shift ? INT64_MAX : high, index, blocks.slice_shift};
+    const gpu_slice slice = {index, blocks.slice_shift, blocks.slice};
     const int64_t first = (int64_t)chunk * blocks.chunk;
     const int64_t end = gpu_min(first + blocks.chunk, job.padded_requests);
     sums base = gpu_sums_before(job, first);
@@ -577,21 +595,33 @@ DM_FN void gpu_store_column(int32_t *out, int64_t stride, int64_t rows, int32_t 
         *out = value;
 }
 
-DM_FN void gpu_write_columns(const dm_job &job, const gpu_table &table, const int32_t *source, const gpu_rows &rows)
+/* What a thread has loaded and not yet stored, of columns c, c + across, ... */
+typedef struct gpu_batch {
+    int32_t slots[GPU_IN_FLIGHT];
+} gpu_batch;
+
+DM_FN void gpu_load_columns(const gpu_table &table, const int32_t *source, int64_t c, int64_t across, gpu_batch &batch)
+{
+#pragma unroll
+    for (int i = 0; i < GPU_IN_FLIGHT; i++)
+        if (c + i * across < table.live)
+            batch.slots[i] = source[(c + i * across) * table.step];
+}
+
+/* batch holds the first columns already. */
+DM_FN void gpu_write_columns(const dm_job &job, const gpu_table &table, const int32_t *source, const gpu_rows &rows,
+                             gpu_batch &batch)
 {
     int32_t *out = table.data + rows.t * table.stride;
 #pragma unroll 1
-    for (int64_t c = rows.first; c < table.live; c += GPU_IN_FLIGHT * rows.across) {
-        int32_t slots[GPU_IN_FLIGHT];
-#pragma unroll
-        for (int i = 0; i < GPU_IN_FLIGHT; i++)
-            if (c + i * rows.across < table.live)
-                slots[i] = source[(c + i * rows.across) * table.step];
+    for (int64_t c = rows.first; c < table.live;) {
 #pragma unroll
         for (int i = 0; i < GPU_IN_FLIGHT; i++)
             if (c + i * rows.across < table.live)
                 gpu_store_column(out + c + i * rows.across, table.stride, rows.count,
-                                 table.divide ? dm_page_of(&job, slots[i]) : slots[i]);
+                                 table.divide ? dm_page_of(&job, batch.slots[i]) : batch.slots[i]);
+        c += GPU_IN_FLIGHT * rows.across;
+        gpu_load_columns(table, source, c, rows.across, batch);
     }
 }
 
@@ -603,27 +633,55 @@ DM_FN void gpu_clear_columns(const gpu_table &table, const gpu_rows &rows)
         gpu_store_column(table.data + rows.t * table.stride + c, table.stride, rows.count, 0);
 }
 
-DM_FN void gpu_write_tables(const dm_job &job, const int32_t *source, int32_t kv, const gpu_rows &rows)
+/* A request whose rows are to be written, with the first columns on their way. */
+typedef struct gpu_pending {
+    gpu_request req;
+    const int32_t *source;
+    gpu_table table; /* the first that is wanted */
+    gpu_batch batch;
+} gpu_pending;
+
+DM_FN gpu_table gpu_first_table(const dm_job &job, int32_t kv)
 {
-#pragma unroll 1
-    for (int i = 0; i < 2; i++) {
-        const gpu_table table = i == 0 ? gpu_page_table(job, kv) : gpu_slot_table(job, kv);
-        if (!table.data)
-            continue;
-        gpu_write_columns(job, table, source, rows);
-        if (job.flags & DM_JOB_FULL_ROWS)
-            gpu_clear_columns(table, rows);
-    }
+    return job.page_table ? gpu_page_table(job, kv) : gpu_slot_table(job, kv);
 }
 
-/* The tokens before request r, by the whole block. */
+DM_FN void gpu_begin_tables(const dm_job &job, int64_t r, int64_t first, int64_t across, gpu_pending &pending)
+{
+    pending.req = gpu_read(job, r);
+    const int64_t row = dm_source_row(&job, r, &pending.req.flags);
+    pending.source = job.source + row * job.source_stride;
+    if (row < 0)
+        pending.req.kv = 0;
+    pending.table = gpu_first_table(job, pending.req.kv);
+    gpu_load_columns(pending.table, pending.source, first, across, pending.batch);
+}
+
+DM_FN void gpu_write_tables(const dm_job &job, gpu_pending &pending, const gpu_rows &rows)
+{
+    const bool full = job.flags & DM_JOB_FULL_ROWS;
+    gpu_write_columns(job, pending.table, pending.source, rows, pending.batch);
+    if (full)
+        gpu_clear_columns(pending.table, rows);
+    if (!job.page_table || !job.page_table_1)
+        return;
+    const gpu_table slots = gpu_slot_table(job, pending.req.kv);
+    gpu_load_columns(slots, pending.source, rows.first, rows.across, pending.batch);
+    gpu_write_columns(job, slots, pending.source, rows, pending.batch);
+    if (full)
+        gpu_clear_columns(slots, rows);
+}
+
+/* The tokens before request r. The whole block comes here together. Where that takes a lane a few loads at most, each
+ * warp sums by itself, without a barrier. */
 DM_FN int64_t gpu_tokens_before(const dm_job &job, int64_t r)
 {
     if (!(job.flags & DM_JOB_EXTEND))
         return r * job.extend_len;
-    if (r == 0)
-        return 0;
-    return (int64_t)gpu_block_sum(sums{gpu_share_of_tokens(job, r), 0, 0}, SUM_TOKENS).tokens;
+    if (r <= 4 * gpu_warp_size())
+        return (int64_t)gpu_warp_sum(gpu_share_of_tokens(job, r, gpu_lane(), gpu_warp_size()));
+    const uint64_t share = gpu_share_of_tokens(job, r, (int)threadIdx.x, (int)blockDim.x);
+    return (int64_t)gpu_block_sum(sums{share, 0, 0}, SUM_TOKENS).tokens;
 }
 
 /* Rows T .. E - 1: all their columns are zero. */
@@ -631,7 +689,8 @@ DM_FN void gpu_pad_tables(const dm_job &job, int split, int split_shift)
 {
     const int64_t t = gpu_tokens_before(job, job.num_requests), across = (int64_t)blockDim.x << split_shift;
     const gpu_rows rows = {t, dm_tokens_written(&job, t) - t, (int64_t)split * blockDim.x + threadIdx.x, across};
-    gpu_write_tables(job, job.source, 0, rows);
+    gpu_pending none = {{0, 0, 0, 0}, job.source, gpu_first_table(job, 0), {{0}}};
+    gpu_write_tables(job, none, rows);
 }
 
 /* A block has 1 << team_shift teams of threads, each of which writes the rows of one request at a time. */
@@ -646,17 +705,21 @@ DM_FN void gpu_fill_tables(const dm_job &job, const gpu_blocks &blocks, int grou
     const int team_threads = (int)blockDim.x >> blocks.team_shift, team = (int)threadIdx.x / team_threads;
     const int64_t column = (int64_t)split * team_threads + (int)threadIdx.x % team_threads;
     const int64_t across = (int64_t)team_threads << blocks.split_shift;
+    gpu_pending pending;
+    int64_t r = first + team;
+    if (r < end)
+        gpu_begin_tables(job, r, column, across, pending);
     int64_t t = gpu_tokens_before(job, first);
     int64_t behind = first; /* t is the first token of this request */
 #pragma unroll 1
-    for (int64_t r = first + team; r < end; r += 1 << blocks.team_shift) {
+    while (r < end) {
         uint32_t flags = 0;
         for (; behind < r; behind++)
             t += dm_q(&job, behind, &flags);
-        const gpu_request req = gpu_read(job, r);
-        const int64_t row = dm_source_row(&job, r, &flags);
-        const gpu_rows rows = {t, gpu_min(req.q, job.capacity - t), column, across};
-        gpu_write_tables(job, job.source + row * job.source_stride, row < 0 ? 0 : req.kv, rows);
+        gpu_write_tables(job, pending, gpu_rows{t, gpu_min(pending.req.q, job.capacity - t), column, across});
+        r += 1 << blocks.team_shift;
+        if (r < end)
+            gpu_begin_tables(job, r, column, across, pending);
     }
 }
 
@@ -924,12 +987,26 @@ DM_FN void gpu_fill_set(const gpu_launch &launch)
              (int)blockIdx.x);
 }
 
-DM_FN void gpu_fill_many(const gpu_launch_many &launch)
+/* Which job of the launch this block works for. */
+DM_FN int gpu_job_of_block(const gpu_launch_many &launch)
 {
     int k = 0;
     while ((int)blockIdx.x >= launch.blocks[k].end)
         k++;
+    return k;
+}
+
+DM_FN void gpu_fill_many(const gpu_launch_many &launch)
+{
+    const int k = gpu_job_of_block(launch);
     gpu_fill(launch.jobs[k], launch.jobs[k].schedules, launch.blocks[k],
+             (int)blockIdx.x - (k ? launch.blocks[k - 1].end : 0));
+}
+
+DM_FN void gpu_fill_many_sets(const gpu_launch_many &launch)
+{
+    const int k = gpu_job_of_block(launch);
+    gpu_fill(gpu_known_job(launch.jobs[k], GPU_SET_FREE, GPU_SET_FIXED), launch.jobs[k].schedules, launch.blocks[k],
              (int)blockIdx.x - (k ? launch.blocks[k - 1].end : 0));
 }
 

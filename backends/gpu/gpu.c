@@ -10,10 +10,10 @@
 #include <string.h>
 
 /* The kernels of the device code. */
-typedef enum kernel { FILL, FILL_LENGTHS, FILL_SET, FILL_MANY, NUM_KERNELS } kernel;
+typedef enum kernel { FILL, FILL_LENGTHS, FILL_SET, FILL_MANY, FILL_MANY_SETS, NUM_KERNELS } kernel;
 
 static const char *const kernel_names[NUM_KERNELS] = {"draftmeta_fill", "draftmeta_fill_lengths", "draftmeta_fill_set",
-                                                      "draftmeta_fill_many"};
+                                                      "draftmeta_fill_many", "draftmeta_fill_many_sets"};
 
 struct gpu_state {
     const gpu_vendor *vendor;
@@ -443,12 +443,15 @@ static dm_status fill_several(const gpu_state *gpu, const dm_job *jobs, int coun
     for (int i = 0; i < count; i++)
         requests = jobs[i].padded_requests > requests ? jobs[i].padded_requests : requests;
     const unsigned threads = threads_for(requests);
+    kernel which = FILL_MANY_SETS;
     param.count = count;
     for (int i = 0; i < count; i++) {
+        if (kernel_for(&jobs[i]) != FILL_SET)
+            which = FILL_MANY;
         param.blocks[i] = plan_blocks(gpu, &jobs[i], threads, i ? param.blocks[i - 1].end : 0);
         param.jobs[i] = jobs[i];
     }
-    return launch(gpu, FILL_MANY, param.blocks[count - 1].end, threads, &param, stream);
+    return launch(gpu, which, param.blocks[count - 1].end, threads, &param, stream);
 }
 
 dm_status gpu_fill(void *state, const dm_job *jobs, int count, dm_stream stream)

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #define DM_FN static inline
-#define __shared__ static __attribute__((section("simt_shared")))
+#define __shared__ static __attribute__((section("simt_shared"), aligned(8)))
 
 using simt::blockDim;
 using simt::blockIdx;
@@ -36,6 +36,11 @@ DM_FN uint64_t gpu_from_lane(uint64_t v, int lane, unsigned line = __builtin_LIN
 DM_FN uint64_t gpu_ballot(bool p, unsigned line = __builtin_LINE())
 {
     return simt::ballot(p, line);
+}
+
+DM_FN uint64_t gpu_warp_sum(uint64_t v, unsigned line = __builtin_LINE())
+{
+    return simt::warp_sum(v, line);
 }
 
 /* Lanes and launches run one at a time, so that nothing comes between these reads and writes. */
@@ -73,6 +78,7 @@ const std::vector<host_fill::Kernel> host_fill::kernels = {
     make_kernel<gpu_launch, gpu_fill_lengths>("draftmeta_fill_lengths"),
     make_kernel<gpu_launch, gpu_fill_set>("draftmeta_fill_set"),
     make_kernel<gpu_launch_many, gpu_fill_many>("draftmeta_fill_many"),
+    make_kernel<gpu_launch_many, gpu_fill_many_sets>("draftmeta_fill_many_sets"),
 };
 
 void host_fill::run(const simt::Machine &machine, const Kernel &kernel, const void *parameter, unsigned grid,

@@ -14,11 +14,12 @@ Index threadIdx, blockIdx, blockDim, gridDim;
 namespace
 {
 
-enum class At { ready, exit, barrier, shift_up, from_lane, ballot };
+enum class At { ready, exit, barrier, shift_up, from_lane, ballot, warp_sum };
 
-const char *const names[] = {"running", "its end", "__syncthreads", "gpu_shift_up", "gpu_from_lane", "gpu_ballot"};
+const char *const names[] = {"running",       "its end",    "__syncthreads", "gpu_shift_up",
+                             "gpu_from_lane", "gpu_ballot", "gpu_warp_sum"};
 
-constexpr char shared_poison = '\xa5';
+constexpr std::uint64_t shared_poison = 0xa5a5a5a5a5a5a5a5;
 constexpr std::uint64_t undefined = 0xbad1a9e5bad1a9e5; /* what a shuffle gives where it gives nothing */
 
 struct Lane {
@@ -108,11 +109,14 @@ bool meet_block()
     return lanes[0].at == At::barrier;
 }
 
-/* Byte by byte: memset would object to the sanitizer's own bytes between the arrays. */
+/* Not by memset, which would object to the sanitizer's own bytes between the arrays. */
 __attribute__((no_sanitize("address"))) void poison_shared()
 {
-    for (char *byte = work.shared; byte != work.shared_end; byte++)
-        *byte = shared_poison;
+    char *byte = work.shared;
+    for (; work.shared_end - byte >= 8; byte += 8)
+        *reinterpret_cast<std::uint64_t *>(byte) = shared_poison;
+    for (; byte != work.shared_end; byte++)
+        *byte = static_cast<char>(shared_poison);
 }
 
 void run_block()
@@ -190,6 +194,15 @@ std::uint64_t ballot(bool predicate, unsigned line)
     for (unsigned lane = 0; lane < machine.warp; lane++)
         answer |= published_by(lane) << lane;
     return answer;
+}
+
+std::uint64_t warp_sum(std::uint64_t value, unsigned line)
+{
+    std::uint64_t sum = 0;
+    exchange(At::warp_sum, line, value);
+    for (unsigned lane = 0; lane < machine.warp; lane++)
+        sum += published_by(lane);
+    return sum;
 }
 
 } // namespace simt

@@ -28,7 +28,7 @@ using Body = void (*)(const void *parameter);
 struct Work {
     Body body; /* of every lane */
     const void *parameter;
-    char *shared, *shared_end; /* shared memory */
+    char *shared, *shared_end; /* shared memory, aligned to 8 */
 };
 
 /* Runs grid blocks of block <= max_threads threads. */
@@ -49,6 +49,7 @@ void barrier(unsigned line);
 std::uint64_t shift_up(std::uint64_t value, int d, unsigned line);
 std::uint64_t from_lane(std::uint64_t value, int lane, unsigned line);
 std::uint64_t ballot(bool predicate, unsigned line);
+std::uint64_t warp_sum(std::uint64_t value, unsigned line);
 
 } // namespace simt
 
