@@ -37,19 +37,12 @@ static dm_status check_options(const dm_options *options)
     return DM_OK;
 }
 
-static dm_status describe(const dm_context *ctx, const dm_open_args *args, dm_backend_info *info)
-{
-    *info = (dm_backend_info){.size = sizeof *info};
-    ctx->backend->probe(args->library, info);
-    snprintf(info->name, sizeof info->name, "%s", ctx->backend->name);
-    info->device = args->device;
-    return ctx->backend->device_name(ctx->state, info->device_name, sizeof info->device_name);
-}
-
 /* What a context needs beside its backend's state: its description, and the report that waiting fills use. */
-static dm_status furnish(dm_context *ctx, const dm_open_args *args)
+static dm_status furnish(dm_context *ctx, const dm_choice *choice)
 {
-    dm_status status = describe(ctx, args, &ctx->info);
+    ctx->info = choice->info;
+    ctx->info.device = choice->args.device;
+    dm_status status = ctx->backend->device_name(ctx->state, ctx->info.device_name, sizeof ctx->info.device_name);
     if (status != DM_OK)
         return status;
     void *report;
@@ -61,14 +54,16 @@ static dm_status furnish(dm_context *ctx, const dm_open_args *args)
 
 static dm_status open_context(dm_context *ctx, const dm_options *options)
 {
-    dm_open_args args = {.device = options->device, .threads = options->threads};
-    dm_status status = dm_registry_choose(options->backend, &ctx->backend, &args, &ctx->check);
+    dm_choice choice = {.args = {.device = options->device, .threads = options->threads}};
+    dm_status status = dm_registry_choose(options->backend, &choice);
     if (status != DM_OK)
         return status;
-    status = ctx->backend->open(&args, &ctx->state);
+    ctx->backend = choice.backend;
+    ctx->check = choice.check;
+    status = ctx->backend->open(&choice.args, &ctx->state);
     if (status != DM_OK)
         return status;
-    status = furnish(ctx, &args);
+    status = furnish(ctx, &choice);
     if (status == DM_OK && pthread_mutex_init(&ctx->waiting, NULL))
         status = dm_fail(DM_ERR_OUT_OF_MEMORY, "no memory for a mutex");
     if (status != DM_OK) {

@@ -93,34 +93,34 @@ static void probe(const dm_backend *backend, dm_backend_info *info)
     backend->probe(variable(backend->library_variable), info);
 }
 
-static dm_status use(const dm_backend *backend, const dm_backend_info *info, const dm_backend **chosen,
-                     dm_open_args *args)
+static dm_status use(const dm_backend *backend, const dm_backend_info *info, dm_choice *choice)
 {
-    if (args->device >= info->device_count)
-        return dm_fail(DM_ERR_RANGE, "options.device is %d, but %s has %d device(s): pass 0 .. %d", args->device,
+    if (choice->args.device >= info->device_count)
+        return dm_fail(DM_ERR_RANGE, "options.device is %d, but %s has %d device(s): pass 0 .. %d", choice->args.device,
                        backend->name, info->device_count, info->device_count - 1);
-    args->library = variable(backend->library_variable);
-    *chosen = backend;
+    choice->args.library = variable(backend->library_variable);
+    choice->backend = backend;
+    choice->info = *info;
     return DM_OK;
 }
 
-static dm_status choose_named(const dm_backend *backend, const dm_backend **chosen, dm_open_args *args)
+static dm_status choose_named(const dm_backend *backend, dm_choice *choice)
 {
     dm_backend_info info;
     probe(backend, &info);
     if (info.state != DM_BACKEND_READY)
         return dm_fail(DM_ERR_NO_BACKEND, "backend %s cannot be used: %s", backend->name, info.reason);
-    return use(backend, &info, chosen, args);
+    return use(backend, &info, choice);
 }
 
-static dm_status choose_first(const dm_backend **chosen, dm_open_args *args)
+static dm_status choose_first(dm_choice *choice)
 {
     for (int i = 0; i < NUM_BACKENDS; i++) {
         dm_backend_info info;
         probe(backends[i], &info);
         switch (info.state) {
         case DM_BACKEND_READY:
-            return use(backends[i], &info, chosen, args);
+            return use(backends[i], &info, choice);
         case DM_BACKEND_NO_DRIVER:
         case DM_BACKEND_NO_DEVICE:
             break;
@@ -136,27 +136,27 @@ static dm_status choose_first(const dm_backend **chosen, dm_open_args *args)
     return dm_fail(DM_ERR_NO_BACKEND, "no backend works here");
 }
 
-dm_status dm_registry_choose(const char *name, const dm_backend **backend, dm_open_args *args, bool *check)
+dm_status dm_registry_choose(const char *name, dm_choice *choice)
 {
     warn_about_variables_once();
     const dm_status status = check_library_variables();
     if (status != DM_OK)
         return status;
     const char *flag = variable("DRAFTMETA_CHECK");
-    *check = flag && strcmp(flag, "0") != 0;
+    choice->check = flag && strcmp(flag, "0") != 0;
     if (name) {
         const dm_backend *found = find(name);
         if (!found)
             return dm_fail(DM_ERR_ARGUMENT, "options.backend is \"%s\": pass cuda, hip or cpu", name);
-        return choose_named(found, backend, args);
+        return choose_named(found, choice);
     }
     const char *wanted = variable("DRAFTMETA_BACKEND");
     if (!wanted)
-        return choose_first(backend, args);
+        return choose_first(choice);
     const dm_backend *found = find(wanted);
     if (!found)
         return dm_fail(DM_ERR_CONFIG, "DRAFTMETA_BACKEND is \"%s\": it takes cuda, hip or cpu", wanted);
-    return choose_named(found, backend, args);
+    return choose_named(found, choice);
 }
 
 int32_t dm_backend_count(void)

@@ -1,4 +1,4 @@
-/* The GPU backends over drivers that run device code on the host (tests/driver): every driver call fails once, captures
+/* The GPU backends over drivers that run device code on the host (tests/simt): every driver call fails once, captures
  * are replayed, devices and threads share the library. SKIP without those drivers. */
 #include <check.h>
 #include <dlfcn.h>
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "driver/control.h"
+#include "simt/control.h"
 #include "spec.h"
 
 #define LENGTH(list) (sizeof(list) / sizeof *(list))

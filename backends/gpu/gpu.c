@@ -245,9 +245,17 @@ dm_status gpu_device_name(void *state, char *name, size_t size)
 dm_status gpu_alloc(void *state, size_t bytes, void **ptr)
 {
     const gpu_state *gpu = state;
-    void *before;
-    const dm_status status = enter(gpu, &before);
-    return status == DM_OK ? leave(gpu, before, "allocating memory", gpu->driver.mem_alloc(ptr, bytes)) : status;
+    void *before, *memory = NULL;
+    dm_status status = enter(gpu, &before);
+    if (status != DM_OK)
+        return status;
+    const int error = gpu->driver.mem_alloc(&memory, bytes);
+    status = leave(gpu, before, "allocating memory", error);
+    if (status == DM_OK)
+        *ptr = memory;
+    else if (!error)
+        gpu->driver.mem_free(memory);
+    return status;
 }
 
 dm_status gpu_free(void *state, void *ptr)
