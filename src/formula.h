@@ -65,14 +65,19 @@ DM_FN int32_t dm_q(const dm_job *job, int64_t r, uint32_t *flags)
     return dm_clamp_length(q, DM_REPORT_Q_CLAMPED, flags);
 }
 
-/* The source's row of request r, or -1 and the flag. */
-DM_FN int64_t dm_source_row(const dm_job *job, int64_t r, uint32_t *flags)
+/* row if the source has it, or -1 and the flag. */
+DM_FN int64_t dm_row_of(const dm_job *job, int64_t row, uint32_t *flags)
 {
-    const int64_t row = job->pool ? dm_load(job->pool, job->flags & DM_JOB_POOL64, r) : r;
     if (row >= 0 && row < job->source_rows)
         return row;
     *flags |= DM_REPORT_BAD_POOL;
     return -1;
+}
+
+/* The source's row of request r, likewise. */
+DM_FN int64_t dm_source_row(const dm_job *job, int64_t r, uint32_t *flags)
+{
+    return dm_row_of(job, job->pool ? dm_load(job->pool, job->flags & DM_JOB_POOL64, r) : r, flags);
 }
 
 /* KV tokens that token j of a request sees. */

@@ -364,11 +364,11 @@ DM_FN void gpu_write_runs(const dm_job &job, const gpu_request &req, const sums 
 }
 
 /* Tokens behind the last request's, and the end of their prefix. */
-DM_FN void gpu_write_padding(const dm_job &job, const sums &total, const gpu_slice &slice)
+DM_FN void gpu_write_padding(const dm_job &job, const sums &total, const gpu_slice &slice, int threads)
 {
     const int64_t tokens = (int64_t)total.tokens, written = dm_tokens_written(&job, tokens), high = gpu_high(slice);
 #pragma unroll 1
-    for (int64_t t = gpu_max(tokens, gpu_low(slice)) + threadIdx.x; t <= written && t < high; t += blockDim.x) {
+    for (int64_t t = gpu_max(tokens, gpu_low(slice)) + threadIdx.x; t <= written && t < high; t += threads) {
         bool narrow = false;
         if (job.flags & DM_JOB_DSA_CU_SEQLENS_K)
             narrow = gpu_store(&job.dsa_cu_seqlens_k[t], total.sparse);
@@ -405,14 +405,14 @@ DM_FN void gpu_write_ends(const dm_job &job, const sums &total)
     gpu_max64(&job.report->tokens_wanted, total.tokens);
 }
 
-/* Behind the last request: padding and ends. The last warp begins with it while the others still write tokens. */
-DM_FN void gpu_finish_rows(const dm_job &job, const sums &total, const gpu_slice &slice)
+/* Behind the last request, by the block's first threads: padding and ends. */
+DM_FN void gpu_finish_rows(const dm_job &job, const sums &total, const gpu_slice &slice, int threads)
 {
     const uint32_t ends = DM_JOB_CU_SEQLENS_Q | DM_JOB_CU_SEQLENS_K | DM_JOB_NUM_TOKENS | DM_JOB_REPORT;
-    if (job.flags & ends && slice.index == 0 && threadIdx.x == blockDim.x - 1)
+    if (job.flags & ends && slice.index == 0 && (int)threadIdx.x == threads - 1)
         gpu_write_ends(job, total);
     if (job.flags & DM_JOB_TOKENS && (job.padded_tokens || job.flags & DM_JOB_DSA_CU_SEQLENS_K))
-        gpu_write_padding(job, total, slice);
+        gpu_write_padding(job, total, slice, threads);
 }
 
 /* A tile's requests, which of them each of its tokens is of, and their sums. */
@@ -423,7 +423,7 @@ typedef struct gpu_small_rows {
         uint32_t tokens, sparse; /* before it, in the tile */
     } rows[GPU_MAX_THREADS];
     gpu_sums<uint32_t> total;
-    bool is_large; /* one of them is not small, and nothing else of this is set */
+    bool is_large; /* one of them is not small: nothing else of this is set, and nothing is written */
 } gpu_small_rows;
 
 /* One token a thread. base: the sums before the tile, whose first request is first. */
@@ -460,31 +460,71 @@ DM_FN void gpu_share_row(const dm_job &job, gpu_small_rows &shared, gpu_request 
         gpu_write_request(job, req, base.tokens + before.tokens, base.kv + before.kv);
 }
 
-/* Scans a tile's requests and shares their rows. Where one warp holds them all, the others wait at the caller's
- * barrier. */
+DM_FN gpu_sums<uint32_t> gpu_small_sums_of(const dm_job &job, const gpu_request &req, unsigned wanted)
+{
+    gpu_sums<uint32_t> own = {(uint32_t)req.q, (uint32_t)req.kv, 0};
+    if (wanted & SUM_SPARSE && gpu_is_small(req))
+        own.sparse = gpu_small_prefix(job, req.kv, req.q, req.q);
+    return own;
+}
+
+/* Scans a tile's requests and shares their rows. */
 DM_FN void gpu_scan_small_tile(const dm_job &job, gpu_small_rows &shared, const gpu_request &req, int requests,
                                const sums &base, const gpu_slice &slice)
 {
     const unsigned wanted = gpu_sums_of_rows(job) | SUM_TOKENS;
-    const bool is_large = !gpu_is_small(req), is_mine = (int)threadIdx.x < requests;
-    gpu_sums<uint32_t> own = {(uint32_t)req.q, (uint32_t)req.kv, 0};
-    if (wanted & SUM_SPARSE && !is_large)
-        own.sparse = gpu_small_prefix(job, req.kv, req.q, req.q);
-    gpu_scan_result<uint32_t> scan;
-    if (requests <= gpu_warp_size()) {
-        if ((int)threadIdx.x >= gpu_warp_size())
-            return;
-        const gpu_sums<uint32_t> up = gpu_warp_scan(own, wanted, requests);
-        scan = {{up.tokens - own.tokens, up.kv - own.kv, up.sparse - own.sparse}, up, gpu_ballot(is_large) != 0};
-    } else {
-        scan = gpu_scan(own, wanted, requests, is_large);
-    }
+    const gpu_sums<uint32_t> own = gpu_small_sums_of(job, req, wanted);
+    const gpu_scan_result<uint32_t> scan = gpu_scan(own, wanted, requests, !gpu_is_small(req));
     if ((int)threadIdx.x == requests - 1) {
         shared.total = scan.total;
         shared.is_large = scan.any;
     }
-    if (is_mine && !scan.any)
+    if ((int)threadIdx.x < requests && !scan.any)
         gpu_share_row(job, shared, req, base, scan.before, slice);
+}
+
+/* A small request's tokens, by one lane. */
+DM_FN void gpu_write_lane_tokens(const dm_job &job, const gpu_request &req, const gpu_sums<uint32_t> &before)
+{
+    const int32_t room = job.capacity < INT32_MAX ? (int32_t)job.capacity : INT32_MAX;
+    int32_t t = (int32_t)before.tokens, e = req.kv - req.q + 1;
+    uint32_t sparse = before.sparse;
+#pragma unroll 1
+    for (int j = 0; j < req.q && t <= room; j++, t++, e++) {
+        const int32_t seen = e < 0 ? 0 : e;
+        if (t < room)
+            gpu_write_lengths(job, req.r, req.kv, t, seen);
+        if (job.flags & DM_JOB_DSA_CU_SEQLENS_K) { /* at the capacity itself too: there the prefix ends */
+            job.dsa_cu_seqlens_k[t] = (int32_t)sparse;
+            sparse += (uint32_t)dm_sparse(seen, job.topk, job.pool_size);
+        }
+    }
+}
+
+/* All of the job's rows by one warp, a request a lane, if there are so few and each is small: no barrier stands before
+ * the writes. */
+DM_FN bool gpu_fill_few_rows(const dm_job &job, gpu_small_rows &shared, const gpu_slice &slice)
+{
+    if ((int)threadIdx.x < gpu_warp_size()) {
+        const unsigned wanted = gpu_sums_of_rows(job) | SUM_TOKENS;
+        const int requests = job.padded_requests;
+        gpu_request req = gpu_read(job, threadIdx.x);
+        const gpu_sums<uint32_t> own = gpu_small_sums_of(job, req, wanted), up = gpu_warp_scan(own, wanted, requests);
+        const bool is_large = gpu_ballot(!gpu_is_small(req)) != 0;
+        if (!is_large && slice.index == 0) {
+            const gpu_sums<uint32_t> before = {up.tokens - own.tokens, up.kv - own.kv, up.sparse - own.sparse};
+            if ((int)threadIdx.x < requests)
+                gpu_write_request(job, req, before.tokens, before.kv);
+            if (job.flags & DM_JOB_TOKENS)
+                gpu_write_lane_tokens(job, req, before);
+            const gpu_sums<uint32_t> total = gpu_broadcast(up, wanted, requests ? requests - 1 : 0);
+            gpu_finish_rows(job, sums{total.tokens, total.kv, total.sparse}, gpu_slice{0, 0, 0}, gpu_warp_size());
+        }
+        if (threadIdx.x == 0)
+            shared.is_large = is_large;
+    }
+    __syncthreads();
+    return !shared.is_large;
 }
 
 /* A tile of requests, one a thread, if each of them is small: adds their sums to base. False, and nothing written, if
@@ -535,6 +575,8 @@ DM_FN sums gpu_sums_before(const dm_job &job, int64_t first)
 DM_FN void gpu_fill_rows(const dm_job &job, const gpu_blocks &blocks, gpu_small_rows &shared, int chunk, int index)
 {
     const gpu_slice slice = {index, blocks.slice_shift, blocks.slice};
+    if (blocks.small && job.padded_requests <= gpu_warp_size() && gpu_fill_few_rows(job, shared, slice))
+        return;
     const int64_t first = (int64_t)chunk * blocks.chunk;
     const int64_t end = gpu_min(first + blocks.chunk, job.padded_requests);
     sums base = gpu_sums_before(job, first);
@@ -551,7 +593,7 @@ DM_FN void gpu_fill_rows(const dm_job &job, const gpu_blocks &blocks, gpu_small_
             __syncthreads(); /* this tile's readers are done */
     }
     if (end == job.padded_requests)
-        gpu_finish_rows(job, base, slice);
+        gpu_finish_rows(job, base, slice, (int)blockDim.x);
 }
 
 /* ---- Table blocks ---- */
@@ -648,8 +690,9 @@ DM_FN gpu_table gpu_first_table(const dm_job &job, int32_t kv)
 
 DM_FN void gpu_begin_tables(const dm_job &job, int64_t r, int64_t first, int64_t across, gpu_pending &pending)
 {
+    const int64_t index = job.pool ? dm_load(job.pool, job.flags & DM_JOB_POOL64, r) : r; /* beside the lengths */
     pending.req = gpu_read(job, r);
-    const int64_t row = dm_source_row(&job, r, &pending.req.flags);
+    const int64_t row = dm_row_of(&job, index, &pending.req.flags);
     pending.source = job.source + row * job.source_stride;
     if (row < 0)
         pending.req.kv = 0;
