@@ -223,8 +223,10 @@ DM_FN gpu_scan_result<Int> gpu_scan(const gpu_sums<Int> &own, unsigned wanted, i
         marks[warp] = marked;
     }
     __syncthreads();
-#pragma unroll 1
-    for (int w = 0; w < warps; w++) {
+#pragma unroll /* so that all loads are on their way together */
+    for (int w = 0; w < GPU_MAX_WARPS; w++) {
+        if (w >= warps)
+            continue;
         if (w < warp)
             gpu_add(scan.before, totals[w]);
         gpu_add(scan.total, totals[w]);
