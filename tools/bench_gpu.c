@@ -335,20 +335,10 @@ static double first_call_us(dm_context *ctx)
     return tool_now_us() - start;
 }
 
-/* Once a process has freed device memory, every kernel costs about 0.3 us more, an empty one too. Real ones have. */
-static dm_status age_process(dm_context *ctx)
-{
-    void *memory;
-    const dm_status status = dm_malloc(ctx, FLUSH_BYTES, &memory);
-    return status == DM_OK ? dm_free(ctx, memory) : status;
-}
-
 static int set_up(dm_context *ctx, bench *b)
 {
     *b = (bench){.ctx = ctx, .params = tool_calloc(4096, 1)};
-    dm_status status = age_process(ctx);
-    if (status == DM_OK)
-        status = dm_malloc(ctx, FLUSH_BYTES, &b->flush);
+    dm_status status = dm_malloc(ctx, FLUSH_BYTES, &b->flush);
     if (status == DM_OK)
         status = dm_malloc(ctx, COPY_BYTES, &b->copy_from);
     if (status == DM_OK)

@@ -191,19 +191,24 @@ static void write_pooled(const dm_job *job, const run *u)
             dm_sparse(dm_expanded(u->req->kv, u->req->q, u->j + i), job->topk, job->pool_size);
 }
 
+/* The job's fields are copied first: as far as the compiler knows, the stores could change them. */
 static void write_short_lengths(const dm_job *job, const run *u)
 {
-    const request *req = u->req;
-    for (int64_t i = 0; i < u->n; i++) {
-        const int32_t e = dm_expanded(req->kv, req->q, u->j + i);
-        if (job->seqlens_expanded)
-            job->seqlens_expanded[u->t + i] = e;
-        if (job->dsa_cache_seqlens)
-            job->dsa_cache_seqlens[u->t + i] = dm_sparse(e, job->topk, job->pool_size);
-        if (job->token_to_req)
-            job->token_to_req[u->t + i] = (int32_t)req->r;
-        if (job->context_lens)
-            job->context_lens[u->t + i] = job->flags & DM_JOB_CONTEXT_PER_REQUEST ? req->kv : e;
+    const int32_t kv = u->req->kv, r = (int32_t)u->req->r, topk = job->topk, pool = job->pool_size;
+    const bool per_request = job->flags & DM_JOB_CONTEXT_PER_REQUEST;
+    int32_t *expanded = job->seqlens_expanded, *sparse = job->dsa_cache_seqlens, *owner = job->token_to_req;
+    int32_t *context = job->context_lens;
+    int64_t e = (int64_t)kv - u->req->q + 1 + u->j;
+    for (int64_t t = u->t; t < u->t + u->n; t++, e++) {
+        const int32_t seen = e < 0 ? 0 : (int32_t)e;
+        if (expanded)
+            expanded[t] = seen;
+        if (sparse)
+            sparse[t] = dm_sparse(seen, topk, pool);
+        if (owner)
+            owner[t] = r;
+        if (context)
+            context[t] = per_request ? kv : seen;
     }
 }
 
