@@ -18,7 +18,9 @@ enum {
     MIN_CHUNK_REQUESTS = 32,
     PARALLEL_REQUESTS = 8192,   /* from here on, requests are walked in parallel */
     PARALLEL_BYTES = 256 << 10, /* from here on, tokens are written in parallel */
+    TILED_REQUESTS = 1024,      /* from here on, tokens are left to tiles, where their number is known */
     SHORT_RUN = 16,             /* tokens of a request for which a plain loop is fastest */
+    WIDE_RUN = 8,               /* tokens that are written at once where the tile has room */
     TILES_PER_THREAD = 8,
     MIN_TILE_TOKENS = 16,
     TILE_COLUMNS = 1 << 16,
@@ -168,10 +170,10 @@ static request find_token(const plan *p, int64_t t)
 
 /* ---- Tokens ---- */
 
-/* Tokens t .. t + n - 1 of the fill: j and on of a request. */
+/* Tokens t .. t + n - 1 of the fill: j and on of a request. room: tokens from t on that the caller writes, in order. */
 typedef struct run {
     const request *req;
-    int64_t t, j, n;
+    int64_t t, j, n, room;
 } run;
 
 static void write_sparse_prefix(const dm_job *job, const run *u)
@@ -212,6 +214,29 @@ static void write_short_lengths(const dm_job *job, const run *u)
     }
 }
 
+/* WIDE_RUN tokens whatever n is, so that no branch depends on it. Those too many are the next requests', which are
+ * written later. */
+static void write_wide_lengths(const dm_job *job, const run *u)
+{
+    const int32_t kv = u->req->kv, r = (int32_t)u->req->r, topk = job->topk;
+    const uint32_t first = (uint32_t)kv - (uint32_t)u->req->q + 1 + (uint32_t)u->j;
+    int32_t seen[WIDE_RUN];
+    for (int i = 0; i < WIDE_RUN; i++) {
+        const int32_t e = (int32_t)(first + (uint32_t)i);
+        seen[i] = e < 0 ? 0 : e;
+    }
+    if (job->seqlens_expanded)
+        memcpy(job->seqlens_expanded + u->t, seen, sizeof seen);
+    if (job->context_lens && !(job->flags & DM_JOB_CONTEXT_PER_REQUEST))
+        memcpy(job->context_lens + u->t, seen, sizeof seen);
+    for (int i = 0; job->dsa_cache_seqlens && i < WIDE_RUN; i++)
+        job->dsa_cache_seqlens[u->t + i] = seen[i] < topk ? seen[i] : topk;
+    for (int i = 0; job->token_to_req && i < WIDE_RUN; i++)
+        job->token_to_req[u->t + i] = r;
+    for (int i = 0; job->context_lens && job->flags & DM_JOB_CONTEXT_PER_REQUEST && i < WIDE_RUN; i++)
+        job->context_lens[u->t + i] = kv;
+}
+
 static void write_long_lengths(const plan *p, const run *u)
 {
     const dm_job *job = p->job;
@@ -232,7 +257,9 @@ static void write_long_lengths(const plan *p, const run *u)
 
 static void write_lengths(const plan *p, const run *u)
 {
-    if (u->n < SHORT_RUN)
+    if (u->n <= WIDE_RUN && u->room >= WIDE_RUN && p->job->pool_size == 1)
+        write_wide_lengths(p->job, u);
+    else if (u->n < SHORT_RUN)
         write_short_lengths(p->job, u);
     else
         write_long_lengths(p, u);
@@ -345,7 +372,7 @@ static void write_tile(const plan *p, const tile *area)
         for (int64_t t = area->t0; t < live_end; next_request(p, &req)) {
             const int64_t j = t - req.at.tokens, n = min64(req.q - j, live_end - t);
             if (n > 0)
-                write_run(p, &(run){.req = &req, .t = t, .j = j, .n = n}, area);
+                write_run(p, &(run){.req = &req, .t = t, .j = j, .n = n, .room = live_end - t}, area);
             t += n;
         }
     }
@@ -422,7 +449,7 @@ static void walk_in_parallel(plan *p)
 static void write_small_run(plan *p, const request *req)
 {
     const int64_t t = req->at.tokens;
-    if (p->pending < t || req->q == 0 || t >= p->job->capacity)
+    if (p->pending < t || req->q == 0 || t >= p->job->capacity || p->job->padded_requests >= TILED_REQUESTS)
         return;
     const double cells = req->at.cells + cells_of(p->job, req) * req->q;
     if (p->threads > 1 && bytes_of(p, (double)(t + req->q), cells) >= PARALLEL_BYTES)
