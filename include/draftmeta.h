@@ -28,7 +28,8 @@
  * dm_close must be the last call on it. dm_last_error is per thread.
  *
  * Errors: every function that can fail returns dm_status. After a failure dm_last_error says which field is wrong and
- * what to do about it, and nothing has been enqueued or written. */
+ * what to do about it. Nothing has been enqueued or written then, but for DM_ERR_CAPACITY, and for DM_ERR_DRIVER and
+ * DM_ERR_OUT_OF_MEMORY from a driver, which may fail half-way. */
 #ifndef DRAFTMETA_H
 #define DRAFTMETA_H
 
@@ -116,7 +117,7 @@ typedef struct dm_options {
     size_t size;
     const char *backend; /* "cuda", "hip" or "cpu"; NULL: the DRAFTMETA_BACKEND variable, else the first that works */
     int32_t device;      /* ordinal among the backend's devices */
-    int32_t threads;     /* CPU backend: threads of a large fill; 0: OpenMP's own choice (OMP_NUM_THREADS) */
+    int32_t threads;     /* CPU backend: threads of a large fill, at most 1024; 0: OpenMP's choice (OMP_NUM_THREADS) */
 } dm_options;
 
 /* Why a backend can be used or not. Values are pinned. */
@@ -124,7 +125,7 @@ typedef enum dm_backend_state {
     DM_BACKEND_READY = 0,
     DM_BACKEND_NO_DRIVER = 1,      /* the vendor's driver library is not installed */
     DM_BACKEND_NO_DEVICE = 2,      /* a driver, but no device */
-    DM_BACKEND_NO_DEVICE_CODE = 3, /* draftmeta was built without this vendor's compiler */
+    DM_BACKEND_NO_DEVICE_CODE = 3, /* this libdraftmeta has no code for this vendor's devices */
     DM_BACKEND_DRIVER_TOO_OLD = 4,
     DM_BACKEND_DRIVER_FAILED = 5 /* a driver that is there and cannot be used; reason has its words */
 } dm_backend_state;
@@ -183,11 +184,11 @@ DM_API dm_status dm_free(dm_context *ctx, void *ptr);
 
 /* Copies bytes from host memory into the context's memory (dm_download: the other way), after all work enqueued on
  * stream before; returns when the copy is done. Not for a stream that is being captured.
- * DM_ERR_ARGUMENT, DM_ERR_DRIVER. */
+ * DM_ERR_ARGUMENT, DM_ERR_DRIVER, DM_ERR_OUT_OF_MEMORY. */
 DM_API dm_status dm_upload(dm_context *ctx, void *dst, const void *src, size_t bytes, dm_stream stream);
 DM_API dm_status dm_download(dm_context *ctx, void *dst, const void *src, size_t bytes, dm_stream stream);
 
-/* Waits until all work enqueued on stream has finished. DM_ERR_ARGUMENT, DM_ERR_DRIVER. */
+/* Waits until all work enqueued on stream has finished. DM_ERR_ARGUMENT, DM_ERR_DRIVER, DM_ERR_OUT_OF_MEMORY. */
 DM_API dm_status dm_sync(dm_context *ctx, dm_stream stream);
 
 /* ---- The fill ------------------------------------------------------------------------------------------------ */
@@ -341,7 +342,7 @@ typedef struct dm_fill_desc {
  * Legal during stream capture. The calling thread's current device is as before afterwards.
  * Bad values in the arrays never fail the call: they are clamped or skipped as above and the report says so.
  * DM_ERR_ARGUMENT, _STRUCT_SIZE, _TYPE, _SHAPE, _RANGE, _MISSING, _CONFLICT, _ALIGNMENT: the descriptor, field named in
- * dm_last_error; with DRAFTMETA_CHECK=1 also _OVERLAP and _POINTER; _DRIVER: the launch failed. */
+ * dm_last_error; with DRAFTMETA_CHECK=1 also _OVERLAP and _POINTER; _DRIVER, _OUT_OF_MEMORY: the launch failed. */
 DM_API dm_status dm_fill(dm_context *ctx, const dm_fill_desc *desc, dm_stream stream);
 
 /* The most descriptors that one launch takes. */

@@ -1,4 +1,4 @@
-/* What a backend is. The only internal header that a backend sees. */
+/* What a backend is. With formula.h, all of the core that a backend sees. */
 #ifndef DRAFTMETA_BACKEND_H
 #define DRAFTMETA_BACKEND_H
 

@@ -167,8 +167,10 @@ dm_status dm_sync(dm_context *ctx, dm_stream stream)
 static dm_status check_pointers(const dm_context *ctx, const dm_range *ranges, int count)
 {
     for (int i = 0; i < count; i++) {
-        const dm_status status = ctx->backend->check_range(ctx->state, ranges[i].field, ranges[i].begin,
-                                                           (size_t)(ranges[i].end - ranges[i].begin));
+        const size_t bytes = (size_t)(ranges[i].end - ranges[i].begin);
+        if (!bytes) /* may lie anywhere, behind an allocation's end for one */
+            continue;
+        const dm_status status = ctx->backend->check_range(ctx->state, ranges[i].field, ranges[i].begin, bytes);
         if (status != DM_OK)
             return status;
     }
@@ -247,7 +249,7 @@ dm_status dm_fill(dm_context *ctx, const dm_fill_desc *desc, dm_stream stream)
     return dm_fill_many(ctx, &desc, 1, stream);
 }
 
-/* ---- The seed's operation ---- */
+/* ---- Draft extend, without a descriptor ---- */
 
 static dm_fill_desc draft_extend_desc(const int32_t *extend_seq_lens, const int32_t *seq_lens, int32_t num_requests,
                                       int32_t topk, int32_t *out_seqlens_expanded, int32_t *out_dsa_cache_seqlens,

@@ -64,7 +64,7 @@ typedef struct dm_job {
 
     const void *pool; /* NULL: request r has row r */
     const int32_t *source;
-    int64_t source_rows, source_cols, source_stride;
+    int64_t source_rows, source_stride;
     int32_t *page_table;
     int64_t page_table_bound, page_table_stride, page_table_cols; /* bound: columns that table and source both have */
 

@@ -54,6 +54,8 @@ static const table_field table_fields[] = {
 #undef FIELD
 
 enum { NUM_VECS = sizeof vec_fields / sizeof *vec_fields, NUM_TABLES = sizeof table_fields / sizeof *table_fields };
+_Static_assert(NUM_VECS + NUM_TABLES + 3 <= DM_MAX_RANGES, "with two schedules and a report");
+
 static const char *const schedule_names[2] = {"schedules[0].table", "schedules[1].table"};
 
 static const dm_vec *vec_of(const dm_fill_desc *desc, const field *f)
@@ -405,7 +407,6 @@ static dm_job lower(const dm_fill_desc *desc)
         .pool = desc->req_pool_indices.data,
         .source = source->data,
         .source_rows = source->rows,
-        .source_cols = source->cols,
         .source_stride = row_stride(source),
         .seqlens_expanded = desc->seqlens_expanded.data,
         .dsa_cache_seqlens = desc->dsa_cache_seqlens.data,

@@ -64,9 +64,13 @@ static dm_status place(dm_context *ctx, const image *img, placed *p)
 static double time_fills(const placed *p, int calls)
 {
     const double start = tool_now_us();
-    for (int i = 0; i < calls; i++)
-        dm_fill(p->ctx, &p->desc, NULL);
-    dm_sync(p->ctx, NULL);
+    dm_status status = DM_OK;
+    for (int i = 0; i < calls && status == DM_OK; i++)
+        status = dm_fill(p->ctx, &p->desc, NULL);
+    if (status == DM_OK)
+        status = dm_sync(p->ctx, NULL);
+    if (status != DM_OK)
+        exit(tool_failed("dm_fill", status));
     return (tool_now_us() - start) / calls;
 }
 
@@ -199,7 +203,11 @@ static int write_json(const char *path, const dm_backend_info *info, const resul
             write_json_row(&j, &rows[i], &results[i]);
     tool_json_close(&j, ']');
     tool_json_close(&j, '}');
-    return fclose(out) == 0 ? TOOL_GOOD : TOOL_USAGE;
+    const bool failed = ferror(out);
+    if (fclose(out) == 0 && !failed)
+        return TOOL_GOOD;
+    tool_error("--json: cannot write %s", path);
+    return TOOL_USAGE;
 }
 
 int bench_cpu(dm_context *ctx, const bench_options *options)

@@ -87,8 +87,7 @@ typedef struct call {
     unsigned grid, block;
 } call;
 
-/* ---- What is enqueued ---------------------------------------------------------------------------------------------
- */
+/* ---- What is enqueued ----------------------------------------------------------------------------------------- */
 
 static void enqueue_fill(void *arg)
 {
@@ -139,8 +138,7 @@ static void enqueue_copy(void *arg)
     gpu_queue_copy(b->queue, b->copy_to, b->copy_from, COPY_BYTES);
 }
 
-/* ---- Timing -------------------------------------------------------------------------------------------------------
- */
+/* ---- Timing --------------------------------------------------------------------------------------------------- */
 
 static double host_time(const bench *b, void (*enqueue)(void *), void *arg)
 {
@@ -206,8 +204,7 @@ static void measure_copy(bench *b)
     b->copy_rate = 2.0 * COPY_BYTES / median(&s);
 }
 
-/* ---- Rows ---------------------------------------------------------------------------------------------------------
- */
+/* ---- Rows ----------------------------------------------------------------------------------------------------- */
 
 static dm_status place(bench *b, const row *r, uint64_t seed, call *c, result *out)
 {
@@ -319,11 +316,14 @@ static int write_report(const char *path, const bench *b, const dm_backend_info 
             write_row(&j, b, &rows[i], &results[i]);
     tool_json_close(&j, ']');
     tool_json_close(&j, '}');
-    return fclose(out) == 0 ? TOOL_GOOD : TOOL_USAGE;
+    const bool failed = ferror(out);
+    if (fclose(out) == 0 && !failed)
+        return TOOL_GOOD;
+    tool_error("--json: cannot write %s", path);
+    return TOOL_USAGE;
 }
 
-/* ---- The whole
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- The whole --------------------------------------------------------------------------------------------------- */
 
 /* The first fill after dm_open pays for nothing that dm_open should have paid for. */
 static double first_call_us(dm_context *ctx)

@@ -1,8 +1,6 @@
 /* Helpers of the draftmeta command: messages, options, contexts, statistics, JSON.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#define _POSIX_C_SOURCE 200809L /* clock_gettime */
-
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>

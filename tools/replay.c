@@ -1,8 +1,6 @@
 /* draftmeta replay: a serving trace through the simulated engine, with every fill of every step checked.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#define _POSIX_C_SOURCE 200809L /* isatty */
-
 #include <inttypes.h>
 #include <string.h>
 #include <unistd.h>

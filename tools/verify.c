@@ -7,10 +7,6 @@
 #include "harness.h"
 #include "tools.h"
 
-#ifndef DRAFTMETA_COMMIT
-#define DRAFTMETA_COMMIT "unknown"
-#endif
-
 enum { MOST_CASES = 100000000, MOST_TOLD = 10, NOT_GIVEN = -1 };
 
 typedef struct verify_options {
@@ -297,7 +293,7 @@ static bool options_agree(const verify_options *o)
 
 int cmd_verify(int argc, char **argv)
 {
-    verify_options o = {.commit = DRAFTMETA_COMMIT, .cases = NOT_GIVEN, .seed = NOT_GIVEN, .first = NOT_GIVEN};
+    verify_options o = {.commit = "unknown", .cases = NOT_GIVEN, .seed = NOT_GIVEN, .first = NOT_GIVEN};
     const tool_option options[] = {
         {.name = "backend",
          .kind = TOOL_STRING,
@@ -308,7 +304,10 @@ int cmd_verify(int argc, char **argv)
         {.name = "first", .kind = TOOL_INT, .value = &o.first, .max = 1e15, .help = "the first case; default 0"},
         {.name = "record", .kind = TOOL_STRING, .value = &o.record, .help = "a file to write the digests to"},
         {.name = "golden", .kind = TOOL_STRING, .value = &o.golden, .help = "a file of digests to compare with"},
-        {.name = "commit", .kind = TOOL_STRING, .value = &o.commit, .help = "what --record says of the source"}};
+        {.name = "commit",
+         .kind = TOOL_STRING,
+         .value = &o.commit,
+         .help = "what --record says of the source; default unknown"}};
     const tool_command command = {.name = "verify",
                                   .arguments = "",
                                   .summary = "Runs seeded fills and holds every byte against an independent oracle.",

@@ -14,6 +14,7 @@
 #include "rows.h"
 
 enum {
+    MAX_THREADS = 1024,
     MAX_CHUNKS = 256,
     MIN_CHUNK_REQUESTS = 32,
     PARALLEL_REQUESTS = 8192,   /* from here on, requests are walked in parallel */
@@ -401,7 +402,7 @@ static void write_pending_tokens(const plan *p)
         return;
     }
     const int64_t across = max64((columns + TILE_COLUMNS - 1) / TILE_COLUMNS, 1);
-    const int64_t wanted = max64(p->threads * TILES_PER_THREAD / across, 1);
+    const int64_t wanted = max64((int64_t)p->threads * TILES_PER_THREAD / across, 1);
     const int64_t tokens = max64((left + wanted - 1) / wanted, MIN_TILE_TOKENS);
     const int64_t down = (left + tokens - 1) / tokens;
 #pragma omp parallel for schedule(dynamic) num_threads(p->threads)
@@ -539,8 +540,7 @@ static void write_entry(const plan *p, const request *req, int i, uint32_t slot,
     dm_put_entry(s, slot, unit, start - before * atoms, segments);
 }
 
-/* Returns whether the sentinel, the largest entry, lost bits. */
-static bool write_schedule(const plan *p, int i)
+static void write_schedule(const plan *p, int i)
 {
     const dm_job_schedule *s = &p->job->schedules[i];
     const int64_t covered = dm_units_covered(p->job, s, p->written);
@@ -555,7 +555,6 @@ static bool write_schedule(const plan *p, int i)
         seek_segment(p, &req, i, start / atoms);
         write_entry(p, &req, i, slot, start);
     }
-    return dm_is_narrow((uint64_t)covered * atoms);
 }
 
 /* ---- The fill ---- */
@@ -594,7 +593,7 @@ static bool write_ends(const plan *p)
         narrow |= dm_is_narrow((uint64_t)(job->num_requests + p->written - 1 - p->total));
     for (int i = 0; i < 2; i++)
         if (job->schedules[i].table)
-            narrow |= write_schedule(p, i);
+            write_schedule(p, i);
     return narrow;
 }
 
@@ -666,7 +665,8 @@ static dm_status cpu_open(const dm_open_args *args, void **state)
     cpu_state *cpu = malloc(sizeof *cpu);
     if (!cpu)
         return dm_fail(DM_ERR_OUT_OF_MEMORY, "no memory for the CPU backend");
-    *cpu = (cpu_state){args->threads ? args->threads : omp_get_max_threads(), dm_rows_choose()};
+    const int threads = args->threads ? args->threads : omp_get_max_threads();
+    *cpu = (cpu_state){threads < MAX_THREADS ? threads : MAX_THREADS, dm_rows_choose()};
     *state = cpu;
     return DM_OK;
 }

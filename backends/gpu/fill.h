@@ -12,9 +12,9 @@
  * Blocks have roles (gpu_blocks). Row blocks write everything per request and the lengths per token. A schedule block
  * writes one schedule. Table blocks write page-table rows.
  *
- * The time of a small fill is that of fetching instructions for the first time, and of dependent loads. So a block that
- * has no more requests than threads first tries the small path: 32-bit sums, and loops over a request's few tokens. It
- * notices by itself when a request is too large for that, and takes the general path. Loops that run a few times are
+ * The time of a small fill is that of fetching instructions for the first time, and of dependent loads. So requests
+ * that are one to a thread are first tried on the small path: 32-bit sums, and loops over a request's few tokens. It
+ * notices by itself when a request is too large for that, and the general path follows. Loops that run a few times are
  * not unrolled. */
 #ifndef DRAFTMETA_GPU_FILL_H
 #define DRAFTMETA_GPU_FILL_H
@@ -635,7 +635,7 @@ typedef struct gpu_rows {
 DM_FN void gpu_store_column(int32_t *out, int64_t stride, int64_t rows, int32_t value)
 {
 #pragma unroll 1
-    for (int i = 0; i < rows; i++, out += stride)
+    for (int64_t i = 0; i < rows; i++, out += stride)
         *out = value;
 }
 
@@ -695,7 +695,7 @@ DM_FN void gpu_begin_tables(const dm_job &job, int64_t r, int64_t first, int64_t
     const int64_t index = job.pool ? dm_load(job.pool, job.flags & DM_JOB_POOL64, r) : r; /* beside the lengths */
     pending.req = gpu_read(job, r);
     const int64_t row = dm_row_of(&job, index, &pending.req.flags);
-    pending.source = job.source + row * job.source_stride;
+    pending.source = job.source + (row < 0 ? 0 : row) * job.source_stride;
     if (row < 0)
         pending.req.kv = 0;
     pending.table = gpu_first_table(job, pending.req.kv);
@@ -983,8 +983,6 @@ DM_FN void gpu_fill_schedule(const dm_job &job, const dm_job_schedule &s, gpu_sh
         else
             dm_put_entry(&s, slot, (uint64_t)covered, 0, 1);
     }
-    if (threadIdx.x == 0 && dm_is_narrow((uint64_t)covered * (uint64_t)s.atoms))
-        gpu_report(job, DM_REPORT_NARROW, 0);
 }
 
 /* ---- The kernels' bodies ---- */

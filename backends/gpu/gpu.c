@@ -5,6 +5,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,31 +54,33 @@ static bool is_absent(const char *message, const char *library)
            strcmp(message + length - tail, reason) == 0;
 }
 
-static void set_reason(dm_backend_info *info, dm_backend_state state, const char *reason)
+__attribute__((format(printf, 3, 4))) static void set_reason(dm_backend_info *info, dm_backend_state state,
+                                                             const char *format, ...)
 {
+    va_list args;
+    va_start(args, format);
     info->state = state;
-    snprintf(info->reason, sizeof info->reason, "%s", reason);
+    vsnprintf(info->reason, sizeof info->reason, format, args);
+    va_end(args);
 }
 
 /* Opens the library and resolves every entry point; NULL, with state and reason in info, if that fails. */
 static void *load_driver(const gpu_vendor *vendor, const char *path, gpu_driver *driver, dm_backend_info *info)
 {
-    char reason[sizeof info->reason];
     void *library = dlopen(path ? path : vendor->library, RTLD_NOW | RTLD_LOCAL);
     if (!library) {
         const char *message = dlerror();
-        const bool absent = !path && is_absent(message, vendor->library);
-        snprintf(reason, sizeof reason, absent ? "no driver: %s is not installed" : "driver cannot be opened: %s",
-                 absent ? vendor->library : message);
-        set_reason(info, absent ? DM_BACKEND_NO_DRIVER : DM_BACKEND_DRIVER_FAILED, reason);
+        if (!path && is_absent(message, vendor->library))
+            set_reason(info, DM_BACKEND_NO_DRIVER, "no driver: %s is not installed", vendor->library);
+        else
+            set_reason(info, DM_BACKEND_DRIVER_FAILED, "driver cannot be opened: %s", message);
         return NULL;
     }
     for (size_t i = 0; i < vendor->num_symbols; i++) {
         void *entry = dlsym(library, vendor->symbols[i].name);
         if (!entry) {
-            snprintf(reason, sizeof reason, "driver %s has no entry point %s", path ? path : vendor->library,
-                     vendor->symbols[i].name);
-            set_reason(info, DM_BACKEND_DRIVER_FAILED, reason);
+            set_reason(info, DM_BACKEND_DRIVER_FAILED, "driver %s has no entry point %s", path ? path : vendor->library,
+                       vendor->symbols[i].name);
             dlclose(library);
             return NULL;
         }
@@ -88,15 +91,13 @@ static void *load_driver(const gpu_vendor *vendor, const char *path, gpu_driver 
 
 static void set_driver_reason(const gpu_driver *driver, dm_backend_info *info, const char *doing, int error)
 {
-    char reason[sizeof info->reason];
-    snprintf(reason, sizeof reason, "driver's %s fails with error %d: %s", doing, error, words_for(driver, error));
-    set_reason(info, DM_BACKEND_DRIVER_FAILED, reason);
+    set_reason(info, DM_BACKEND_DRIVER_FAILED, "driver's %s fails with error %d: %s", doing, error,
+               words_for(driver, error));
 }
 
 /* Asks the driver what there is. */
 static void ask_driver(const gpu_vendor *vendor, const gpu_driver *driver, dm_backend_info *info)
 {
-    char reason[sizeof info->reason];
     int error = driver->init(0), version = 0, count = 0, device = 0;
     if (vendor->means_no_device(error)) {
         set_reason(info, DM_BACKEND_NO_DEVICE, "a driver, but no device");
@@ -124,15 +125,12 @@ static void ask_driver(const gpu_vendor *vendor, const gpu_driver *driver, dm_ba
     info->device_count = count;
     if (driver->device_get(&device, 0) == 0)
         driver->device_name(info->device_name, sizeof info->device_name, device);
-    if (version < vendor->oldest_driver) {
-        snprintf(reason, sizeof reason, "driver %.60s is too old: %.60s or later is needed", info->driver_version,
-                 info->oldest_driver);
-        set_reason(info, DM_BACKEND_DRIVER_TOO_OLD, reason);
-    } else if (vendor->image == vendor->image_end) {
-        snprintf(reason, sizeof reason, "this libdraftmeta was built without device code: build it where %s is found",
-                 vendor->compiler);
-        set_reason(info, DM_BACKEND_NO_DEVICE_CODE, reason);
-    }
+    if (version < vendor->oldest_driver)
+        set_reason(info, DM_BACKEND_DRIVER_TOO_OLD, "driver %s is too old: %s or later is needed", info->driver_version,
+                   info->oldest_driver);
+    else if (vendor->image == vendor->image_end)
+        set_reason(info, DM_BACKEND_NO_DEVICE_CODE, "this libdraftmeta was built without device code: %s",
+                   vendor->without_code);
 }
 
 void gpu_probe(const gpu_vendor *vendor, const char *path, dm_backend_info *info)
@@ -343,6 +341,8 @@ enum {
     TEAM_THREADS = 32
 };
 
+_Static_assert(sizeof(gpu_launch_many) <= 4096, "more than drivers take as parameters");
+
 static int64_t ceil_div(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;
@@ -393,9 +393,9 @@ static int64_t plan_tables(const gpu_state *gpu, const dm_job *job, unsigned thr
     b->team_shift = floor_log2(clamp(ceil_div(requests, wanted), 1, threads / TEAM_THREADS));
     b->group = (int32_t)clamp(ceil_div(requests, wanted), (int64_t)1 << b->team_shift, INT32_MAX);
     b->padding_group = job->flags & DM_JOB_FULL_ROWS && job->padded_tokens;
-    const int64_t groups = ceil_div(requests, b->group);
+    const int64_t groups = job->num_requests ? ceil_div(requests, b->group) : 0;
     const int64_t most = clamp(ceil_div(slots > pages ? slots : pages, threads >> b->team_shift), 1, wanted);
-    b->split_shift = floor_log2(clamp(wanted / groups, 1, most));
+    b->split_shift = floor_log2(clamp(wanted / clamp(groups, 1, INT64_MAX), 1, most));
     return (groups + b->padding_group) << b->split_shift;
 }
 

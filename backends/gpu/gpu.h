@@ -50,7 +50,7 @@ typedef struct gpu_vendor {
     const gpu_symbol *symbols;
     size_t num_symbols;
     const unsigned char *image, *image_end; /* the device code; empty if it was built without */
-    const char *compiler;                   /* what was missing then */
+    const char *without_code;               /* what to do about that */
     int oldest_driver;
     void (*format_version)(int version, char *text, size_t size);
     bool (*means_no_device)(int error); /* what init and device_count return on a machine without one */

@@ -1,4 +1,4 @@
-/* What the Check suites, the fuzzers and the command share: the oracle, seeded cases, guarded and poisoned memory.
+/* What the Check suites and the command share: the oracle, seeded cases, guarded and poisoned memory.
  *
  * The oracle is written from include/draftmeta.h alone and shares no code with src/. */
 #ifndef DRAFTMETA_HARNESS_H
