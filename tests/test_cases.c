@@ -1,9 +1,9 @@
 /* The generator of cases: always the same for a seed, sound images, and every rule of the contract exercised. */
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "harness.h"
+#include "suite.h"
 
 enum { CASES = 4000, SEED = 1 };
 
@@ -494,9 +494,5 @@ int main(void)
         tcase_add_test(tcase, tests[i]);
     Suite *suite = suite_create("cases");
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

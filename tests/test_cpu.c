@@ -1,5 +1,4 @@
 /* What is special to the CPU backend: thread counts, instruction sets, and rows that lie gigabytes apart. */
-#include <check.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +7,7 @@
 
 #include "rows.h"
 #include "spec.h"
+#include "suite.h"
 
 #define LENGTH(list) (sizeof(list) / sizeof *(list))
 
@@ -512,9 +512,5 @@ int main(void)
     ADD_LOOPS(suite, "instruction sets", num_tables, rows_of_lengths, rows_of_pages, rows_of_huge_pages);
     ADD_LOOPS(suite, "far rows", COUNTS, slots_are_written_beyond_2_31_elements, pages_are_written_beyond_2_31_elements,
               one_request_reaches_beyond_2_31_elements, slots_are_read_beyond_2_31_elements);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

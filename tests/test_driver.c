@@ -1,6 +1,5 @@
 /* The GPU backends over drivers that run device code on the host (tests/simt): every driver call fails once, captures
  * are replayed, devices and threads share the library. SKIP without those drivers. */
-#include <check.h>
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -9,6 +8,7 @@
 
 #include "simt/control.h"
 #include "spec.h"
+#include "suite.h"
 
 #define LENGTH(list) (sizeof(list) / sizeof *(list))
 
@@ -755,9 +755,5 @@ int main(void)
         tcase_add_loop_test(tcase, tests[i], 0, VENDORS);
     Suite *suite = suite_create("driver");
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -3,11 +3,11 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #define _POSIX_C_SOURCE 200809L /* fmemopen */
 
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine.h"
+#include "suite.h"
 #include "trace.h"
 
 /* ---- Engines that run to the end ------------------------------------------------------------------------------ */
@@ -540,9 +540,5 @@ int main(void)
     Suite *suite = suite_create("engine");
     suite_add_tcase(suite, engine_case());
     suite_add_tcase(suite, trace_case());
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

@@ -1,5 +1,4 @@
 /* Every way to call the library wrongly: what it returns, which field it names, and that it writes nothing. */
-#include <check.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -7,6 +6,7 @@
 #include <string.h>
 
 #include "draftmeta.h"
+#include "suite.h"
 
 #define LENGTH(list) (sizeof(list) / sizeof *(list))
 
@@ -1108,9 +1108,5 @@ int main(void)
         tcase_add_test(tcase, tests[i]);
     Suite *suite = suite_create("errors");
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

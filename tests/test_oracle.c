@@ -1,8 +1,8 @@
 /* The oracle against numbers worked out by hand from the text of include/draftmeta.h. */
-#include <check.h>
 #include <stdlib.h>
 
 #include "harness.h"
+#include "suite.h"
 
 enum { UNTOUCHED = -77 };
 
@@ -479,9 +479,5 @@ int main(void)
         tcase_add_test(tcase, tests[i]);
     Suite *suite = suite_create("oracle");
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

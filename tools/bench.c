@@ -1,11 +1,61 @@
-/* draftmeta bench: chooses the rows that fit the backend.
+/* draftmeta bench: chooses the rows that fit the backend; what these have in common.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "bench.h"
 
 #include <string.h>
 
-#include "tools.h"
+int bench_check(dm_context *ctx, const workload *w, const image *img)
+{
+    checker *check = checker_new(ctx);
+    mismatch wrong = {0};
+    const dm_status status = checker_run(check, img, NULL, &wrong, NULL);
+    checker_free(check);
+    if (status != DM_OK)
+        return tool_failed(w->name, status);
+    if (wrong.found)
+        tool_error("%s, %d requests: %s", w->name, w->requests, wrong.text);
+    return wrong.found ? TOOL_MISMATCH : TOOL_GOOD;
+}
+
+static int cannot_write(const char *path)
+{
+    tool_error("--json: cannot write %s", path);
+    return TOOL_USAGE;
+}
+
+int bench_report_open(tool_json *j, const char *path, const dm_backend_info *info)
+{
+    *j = (tool_json){.out = fopen(path, "w")};
+    if (!j->out)
+        return cannot_write(path);
+    tool_json_open(j, NULL, '{');
+    tool_json_string(j, "version", dm_version());
+    tool_json_string(j, "backend", info->name);
+    tool_json_string(j, "device", info->device_name);
+    tool_json_string(j, "driver", info->driver_version);
+    tool_json_open(j, "rows", '[');
+    return TOOL_GOOD;
+}
+
+void bench_report_row(tool_json *j, const workload *w)
+{
+    tool_json_open(j, NULL, '{');
+    tool_json_string(j, "name", w->name);
+    tool_json_int(j, "requests", w->requests);
+    tool_json_int(j, "tokens", w->tokens);
+    tool_json_bool(j, "variable", w->variable);
+    tool_json_int(j, "context", w->context);
+    tool_json_int(j, "width", w->width ? w->width : w->context);
+}
+
+int bench_report_close(tool_json *j, const char *path)
+{
+    tool_json_close(j, ']');
+    tool_json_close(j, '}');
+    const bool failed = ferror(j->out);
+    return fclose(j->out) == 0 && !failed ? TOOL_GOOD : cannot_write(path);
+}
 
 static int run(dm_context *ctx, const bench_options *options)
 {

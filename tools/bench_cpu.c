@@ -129,21 +129,15 @@ static const char *judge(const row *r, const result *x)
 /* Checks the row and times it; returns an exit status. */
 static int run_row(dm_context *ctx, const row *r, uint64_t seed, result *out)
 {
-    image *img = workload_image(&r->work, seed);
-    checker *check = checker_new(ctx);
-    mismatch wrong = {0};
+    image *img = workload_image(&r->work, 1, seed);
     placed p = {0};
-    int exit_status = TOOL_GOOD;
-    dm_status status = checker_run(check, img, NULL, &wrong, NULL);
-    checker_free(check);
-    if (status == DM_OK && !wrong.found)
-        status = place(ctx, img, &p);
-    if (wrong.found) {
-        tool_error("%s, %d requests: %s", r->work.name, r->work.requests, wrong.text);
-        exit_status = TOOL_MISMATCH;
-    } else if (status != DM_OK) {
-        exit_status = tool_failed(r->work.name, status);
-    } else {
+    int exit_status = bench_check(ctx, &r->work, img);
+    if (exit_status == TOOL_GOOD) {
+        const dm_status status = place(ctx, img, &p);
+        if (status != DM_OK)
+            exit_status = tool_failed(r->work.name, status);
+    }
+    if (exit_status == TOOL_GOOD) {
         out->traffic = workload_traffic_of(img);
         measure(r, &p, out);
         out->verdict = judge(r, out);
@@ -168,14 +162,9 @@ static void print_row(const row *r, const result *x)
     fflush(stdout);
 }
 
-static void write_json_row(tool_json *j, const row *r, const result *x)
+static void write_row(tool_json *j, const row *r, const result *x)
 {
-    tool_json_open(j, NULL, '{');
-    tool_json_string(j, "name", r->work.name);
-    tool_json_int(j, "requests", r->work.requests);
-    tool_json_int(j, "tokens", r->work.tokens);
-    tool_json_bool(j, "variable", r->work.variable);
-    tool_json_int(j, "context", r->work.context);
+    bench_report_row(j, &r->work);
     tool_json_real(j, "us", x->us);
     tool_json_int(j, "bytes_written", x->traffic.bytes_written);
     if (x->reference_us > 0)
@@ -185,29 +174,16 @@ static void write_json_row(tool_json *j, const row *r, const result *x)
     tool_json_close(j, '}');
 }
 
-static int write_json(const char *path, const dm_backend_info *info, const result *results)
+static int write_report(const char *path, const dm_backend_info *info, const result *results)
 {
-    FILE *out = fopen(path, "w");
-    if (!out) {
-        tool_error("--json: cannot write %s", path);
-        return TOOL_USAGE;
-    }
-    tool_json j = {.out = out};
-    tool_json_open(&j, NULL, '{');
-    tool_json_string(&j, "version", dm_version());
-    tool_json_string(&j, "backend", info->name);
-    tool_json_string(&j, "device", info->device_name);
-    tool_json_open(&j, "rows", '[');
+    tool_json j;
+    const int status = bench_report_open(&j, path, info);
+    if (status != TOOL_GOOD)
+        return status;
     for (int i = 0; i < NUM_ROWS; i++)
         if (results[i].us > 0)
-            write_json_row(&j, &rows[i], &results[i]);
-    tool_json_close(&j, ']');
-    tool_json_close(&j, '}');
-    const bool failed = ferror(out);
-    if (fclose(out) == 0 && !failed)
-        return TOOL_GOOD;
-    tool_error("--json: cannot write %s", path);
-    return TOOL_USAGE;
+            write_row(&j, &rows[i], &results[i]);
+    return bench_report_close(&j, path);
 }
 
 int bench_cpu(dm_context *ctx, const bench_options *options)
@@ -227,5 +203,5 @@ int bench_cpu(dm_context *ctx, const bench_options *options)
             return status;
         print_row(&rows[i], &results[i]);
     }
-    return options->json ? write_json(options->json, &info, results) : TOOL_GOOD;
+    return options->json ? write_report(options->json, &info, results) : TOOL_GOOD;
 }

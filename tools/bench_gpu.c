@@ -82,7 +82,7 @@ typedef struct call {
     bench *b;
     dm_fill_desc descs[DM_FILL_MANY_MAX];
     const dm_fill_desc *list[DM_FILL_MANY_MAX];
-    void *blocks[DM_FILL_MANY_MAX];
+    void *memory;
     int fills;
     unsigned grid, block;
 } call;
@@ -206,51 +206,39 @@ static void measure_copy(bench *b)
 
 /* ---- Rows ----------------------------------------------------------------------------------------------------- */
 
-static dm_status place(bench *b, const row *r, uint64_t seed, call *c, result *out)
+static dm_status place(bench *b, const image *img, call *c)
 {
-    *c = (call){.b = b, .fills = r->fills};
-    dm_status status = DM_OK;
-    for (int i = 0; i < r->fills && status == DM_OK; i++) {
-        image *img = workload_image(&r->work, seed + (uint64_t)i);
-        const workload_traffic traffic = workload_traffic_of(img);
-        out->bytes += (double)(traffic.bytes_written + 64 * traffic.pages_read + traffic.slots_read * 4);
-        c->descs[i] = img->descs[0];
+    *c = (call){.b = b, .fills = (int)img->count};
+    dm_status status = dm_malloc(b->ctx, img->bytes, &c->memory);
+    if (status == DM_OK)
+        status = dm_upload(b->ctx, c->memory, img->block, img->bytes, NULL);
+    for (int i = 0; i < c->fills; i++) {
+        c->descs[i] = img->descs[i];
         c->list[i] = &c->descs[i];
-        status = dm_malloc(b->ctx, img->bytes, &c->blocks[i]);
-        if (status == DM_OK)
-            status = dm_upload(b->ctx, c->blocks[i], img->block, img->bytes, NULL);
-        image_rebase(&c->descs[i], img->block, c->blocks[i]);
-        image_free(img);
+        image_rebase(&c->descs[i], img->block, c->memory);
     }
     return status;
 }
 
-static int check_row(bench *b, const row *r, uint64_t seed)
-{
-    image *img = workload_image(&r->work, seed);
-    checker *check = checker_new(b->ctx);
-    mismatch wrong = {0};
-    const dm_status status = checker_run(check, img, NULL, &wrong, NULL);
-    checker_free(check);
-    image_free(img);
-    if (wrong.found && status == DM_OK)
-        tool_error("%s, %d requests: %s", r->work.name, r->work.requests, wrong.text);
-    return status != DM_OK ? tool_failed(r->work.name, status) : wrong.found ? TOOL_MISMATCH : TOOL_GOOD;
-}
-
 static int run_row(bench *b, const row *r, uint64_t seed, result *out)
 {
-    call c;
+    call c = {0};
     *out = (result){0};
-    const int checked = check_row(b, r, seed);
-    if (checked != TOOL_GOOD)
-        return checked;
-    const dm_status status = place(b, r, seed, &c, out);
-    if (status == DM_OK)
+    image *img = workload_image(&r->work, r->fills, seed);
+    int exit_status = bench_check(b->ctx, &r->work, img);
+    if (exit_status == TOOL_GOOD) {
+        const dm_status status = place(b, img, &c);
+        if (status != DM_OK)
+            exit_status = tool_failed(r->work.name, status);
+    }
+    const workload_traffic traffic = workload_traffic_of(img);
+    image_free(img);
+    if (exit_status == TOOL_GOOD) {
+        out->bytes = (double)(traffic.bytes_written + 64 * traffic.pages_read + 4 * traffic.slots_read);
         measure(b, &c, out);
-    for (int i = 0; i < r->fills; i++)
-        dm_free(b->ctx, c.blocks[i]);
-    return status == DM_OK ? TOOL_GOOD : tool_failed(r->work.name, status);
+    }
+    dm_free(b->ctx, c.memory);
+    return exit_status;
 }
 
 /* The tightest of the row's bars, in microseconds of this run; 0: none. */
@@ -278,18 +266,13 @@ static void print_row(const bench *b, const row *r, const result *x)
 
 static void write_row(tool_json *j, const bench *b, const row *r, const result *x)
 {
-    tool_json_open(j, NULL, '{');
-    tool_json_string(j, "name", r->work.name);
-    tool_json_int(j, "requests", r->work.requests);
-    tool_json_int(j, "tokens", r->work.tokens);
-    tool_json_bool(j, "variable", r->work.variable);
-    tool_json_int(j, "context", r->work.context);
-    tool_json_int(j, "width", r->work.width ? r->work.width : r->work.context);
+    bench_report_row(j, &r->work);
     tool_json_int(j, "fills", r->fills);
     tool_json_real(j, "hot_us", x->hot_us);
     tool_json_real(j, "cold_us", x->cold_us);
     tool_json_real(j, "empty_us", x->empty_us);
     tool_json_real(j, "bytes", x->bytes);
+    tool_json_real(j, "copy_us", x->bytes / b->copy_rate);
     tool_json_real(j, "host_us", x->host_us);
     tool_json_real(j, "bare_us", x->bare_us);
     tool_json_real(j, "bar_us", bar_of(b, r, x));
@@ -298,29 +281,14 @@ static void write_row(tool_json *j, const bench *b, const row *r, const result *
 
 static int write_report(const char *path, const bench *b, const dm_backend_info *info, const result *results)
 {
-    FILE *out = fopen(path, "w");
-    if (!out) {
-        tool_error("--json: cannot write %s", path);
-        return TOOL_USAGE;
-    }
-    tool_json j = {.out = out};
-    tool_json_open(&j, NULL, '{');
-    tool_json_string(&j, "version", dm_version());
-    tool_json_string(&j, "backend", info->name);
-    tool_json_string(&j, "device", info->device_name);
-    tool_json_string(&j, "driver", info->driver_version);
-    tool_json_real(&j, "copy_bytes_per_us", b->copy_rate);
-    tool_json_open(&j, "rows", '[');
+    tool_json j;
+    const int status = bench_report_open(&j, path, info);
+    if (status != TOOL_GOOD)
+        return status;
     for (int i = 0; i < NUM_ROWS; i++)
         if (results[i].hot_us > 0)
             write_row(&j, b, &rows[i], &results[i]);
-    tool_json_close(&j, ']');
-    tool_json_close(&j, '}');
-    const bool failed = ferror(out);
-    if (fclose(out) == 0 && !failed)
-        return TOOL_GOOD;
-    tool_error("--json: cannot write %s", path);
-    return TOOL_USAGE;
+    return bench_report_close(&j, path);
 }
 
 /* ---- The whole --------------------------------------------------------------------------------------------------- */

@@ -19,9 +19,9 @@ static dm_table add_table(image *img, const char *field, bool output, int64_t ro
     return (dm_table){(void *)image_add(img, part, 0), rows, cols, 0, DM_INT32};
 }
 
-static void add_inputs(image *img, const workload *w)
+static void add_inputs(image *img, const workload *w, dm_fill_desc *d)
 {
-    dm_fill_desc *d = &img->descs[0];
+    d->size = sizeof *d;
     d->num_requests = w->requests;
     d->topk = TOPK;
     d->page_size = w->page_size;
@@ -36,9 +36,8 @@ static void add_inputs(image *img, const workload *w)
     }
 }
 
-static void add_outputs(image *img, const workload *w)
+static void add_outputs(image *img, const workload *w, dm_fill_desc *d)
 {
-    dm_fill_desc *d = &img->descs[0];
     const int64_t tokens = (int64_t)w->requests * (w->tokens + w->variable);
     if (w->outputs & (WORKLOAD_LENGTHS | WORKLOAD_EXPANDED))
         d->seqlens_expanded = add_vec(img, "seqlens_expanded", true, tokens, DM_INT32);
@@ -73,10 +72,8 @@ static void draw_slots(const workload *w, const dm_table *table, rng *r)
         }
 }
 
-static void draw_inputs(const image *img, const workload *w, uint64_t seed)
+static void draw_inputs(const workload *w, const dm_fill_desc *d, rng r)
 {
-    const dm_fill_desc *d = &img->descs[0];
-    rng r = rng_seeded(seed, 0);
     for (int32_t i = 0; i < w->requests; i++) {
         ((int64_t *)d->seq_lens.data)[i] = rng_between(&r, w->context / 2, w->context);
         if (w->variable)
@@ -88,21 +85,22 @@ static void draw_inputs(const image *img, const workload *w, uint64_t seed)
         draw_slots(w, &d->req_to_token, &r);
 }
 
-image *workload_image(const workload *w, uint64_t seed)
+image *workload_image(const workload *w, int fills, uint64_t seed)
 {
     image *img = image_new();
-    img->count = 1;
-    img->descs[0].size = sizeof img->descs[0];
-    add_inputs(img, w);
-    add_outputs(img, w);
+    img->count = (size_t)fills;
+    for (size_t i = 0; i < img->count; i++) {
+        add_inputs(img, w, &img->descs[i]);
+        add_outputs(img, w, &img->descs[i]);
+    }
     image_finish(img);
-    draw_inputs(img, w, seed);
+    for (size_t i = 0; i < img->count; i++)
+        draw_inputs(w, &img->descs[i], rng_seeded(seed, i));
     return img;
 }
 
-workload_traffic workload_traffic_of(const image *img)
+static workload_traffic traffic_of(const dm_fill_desc *d)
 {
-    const dm_fill_desc *d = &img->descs[0];
     int64_t tokens = 0, cells = 0, pages = 0, slots = 0;
     for (int32_t r = 0; r < d->num_requests; r++) {
         const int64_t kv = ((const int64_t *)d->seq_lens.data)[r];
@@ -117,4 +115,17 @@ workload_traffic workload_traffic_of(const image *img)
     const int64_t per_request = !!d->cache_seqlens.data + !!d->cu_seqlens_k.data;
     const int64_t elements = tokens * per_token + d->num_requests * per_request + d->schedules[0].table.len;
     return (workload_traffic){4 * (elements + cells), 4 * cells, pages, slots};
+}
+
+workload_traffic workload_traffic_of(const image *img)
+{
+    workload_traffic sum = {0};
+    for (size_t i = 0; i < img->count; i++) {
+        const workload_traffic t = traffic_of(&img->descs[i]);
+        sum.bytes_written += t.bytes_written;
+        sum.table_bytes += t.table_bytes;
+        sum.pages_read += t.pages_read;
+        sum.slots_read += t.slots_read;
+    }
+    return sum;
 }

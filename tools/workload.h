@@ -26,10 +26,10 @@ typedef struct workload {
     unsigned outputs; /* WORKLOAD_* */
 } workload;
 
-/* The fill as an image of one descriptor: int64 lengths and pool indices, topk 2048. */
-image *workload_image(const workload *w, uint64_t seed);
+/* Fills of one shape over different data, as one image: int64 lengths and pool indices, topk 2048. */
+image *workload_image(const workload *w, int fills, uint64_t seed);
 
-/* What a fill of the image must move: the bytes it writes, those of them that are page tables, the pages whose first
+/* What the fills of the image must move: the bytes it writes, those of them that are page tables, the pages whose first
  * slot it reads for page_table, and the slots it reads for page_table_1. */
 typedef struct workload_traffic {
     int64_t bytes_written, table_bytes, pages_read, slots_read;

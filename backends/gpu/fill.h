@@ -1030,27 +1030,29 @@ DM_FN void gpu_fill_set(const gpu_launch &launch)
              (int)blockIdx.x);
 }
 
-/* Which job of the launch this block works for. */
-DM_FN int gpu_job_of_block(const gpu_launch_many &launch)
+/* Which job of the launch this block works for; *block becomes its number among that job's. */
+DM_FN int gpu_job_of_block(const gpu_launch_many &launch, int *block)
 {
     int k = 0;
     while ((int)blockIdx.x >= launch.blocks[k].end)
         k++;
+    *block = (int)blockIdx.x - (k ? launch.blocks[k - 1].end : 0);
     return k;
 }
 
 DM_FN void gpu_fill_many(const gpu_launch_many &launch)
 {
-    const int k = gpu_job_of_block(launch);
-    gpu_fill(launch.jobs[k], launch.jobs[k].schedules, launch.blocks[k],
-             (int)blockIdx.x - (k ? launch.blocks[k - 1].end : 0));
+    int block;
+    const int k = gpu_job_of_block(launch, &block);
+    gpu_fill(launch.jobs[k], launch.jobs[k].schedules, launch.blocks[k], block);
 }
 
 DM_FN void gpu_fill_many_sets(const gpu_launch_many &launch)
 {
-    const int k = gpu_job_of_block(launch);
+    int block;
+    const int k = gpu_job_of_block(launch, &block);
     gpu_fill(gpu_known_job(launch.jobs[k], GPU_SET_FREE, GPU_SET_FIXED), launch.jobs[k].schedules, launch.blocks[k],
-             (int)blockIdx.x - (k ? launch.blocks[k - 1].end : 0));
+             block);
 }
 
 #endif
