@@ -1100,7 +1100,8 @@ END_TEST
 
 static int64_t many_seq[MANY], many_extend[MANY + 1];
 
-/* Loops over where the query lengths come from. */
+/* Loops over where the query lengths come from; the last has long ones, and a top-k that no small path of a GPU takes.
+ */
 START_TEST(requests_by_the_ten_thousands)
 {
     fill_spec s = {.requests = MANY, .seq_lens = many_seq, .wants = WANT_LENGTHS | WANT_SCHEDULES};
@@ -1108,8 +1109,12 @@ START_TEST(requests_by_the_ten_thousands)
     draw(many_extend, MANY + 1, 0, 3);
     if (_i == 0)
         s.extend_len = s.seq_len_bias = 2;
-    if (_i == 1)
+    if (_i == 1 || _i == 3)
         s.extend_lens = many_extend;
+    for (int r = 0; _i == 3 && r < MANY; r += 200)
+        many_extend[r] = 20;
+    if (_i == 3)
+        s.topk = 1 << 20;
     if (_i == 2)
         s.query_start_loc = many_extend;
     for (int r = 0; _i == 2 && r < MANY; r++)
@@ -1274,7 +1279,7 @@ static void add_large(Suite *suite)
     tcase_set_tags(tcase, "large");
     tcase_add_checked_fixture(tcase, reset_arena, NULL);
     tcase_add_test(tcase, a_large_batch);
-    tcase_add_loop_test(tcase, requests_by_the_ten_thousands, 0, 3);
+    tcase_add_loop_test(tcase, requests_by_the_ten_thousands, 0, 4);
     tcase_add_test(tcase, a_prefill_among_decodes);
     tcase_add_test(tcase, wide_page_tables);
     suite_add_tcase(suite, tcase);

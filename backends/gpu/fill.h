@@ -588,11 +588,9 @@ DM_FN void gpu_fill_rows(const dm_job &job, const gpu_blocks &blocks, gpu_small_
         if ((int)threadIdx.x < requests)
             req = gpu_read(job, tile + threadIdx.x);
         if (!blocks.small || !gpu_fill_small_tile(job, shared, req, tile, requests, base, slice)) {
-            __syncthreads(); /* the small path's readers are done */
+            __syncthreads(); /* the last tile's readers are done; on the small path its scan sees to that */
             gpu_fill_tile(job, req, requests, base, slice);
         }
-        if (tile + blockDim.x < end)
-            __syncthreads(); /* this tile's readers are done */
     }
     if (end == job.padded_requests)
         gpu_finish_rows(job, base, slice, (int)blockDim.x);
