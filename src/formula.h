@@ -54,15 +54,24 @@ DM_FN int32_t dm_kv(const dm_job *job, int64_t r, uint32_t *flags)
     return dm_kv_of(job, dm_load(job->seq_lens, job->flags & DM_JOB_SEQ64, r), flags);
 }
 
-DM_FN int32_t dm_q(const dm_job *job, int64_t r, uint32_t *flags)
+/* q of a request before its clamp. */
+DM_FN int64_t dm_raw_q(const dm_job *job, int64_t r)
 {
     const int wide = job->flags & DM_JOB_EXTEND64;
     if (!(job->flags & DM_JOB_EXTEND))
         return job->extend_len;
-    int64_t q = dm_load(job->extend, wide, r);
-    if (job->flags & DM_JOB_QUERY_START)
-        q = dm_sub_clamped(dm_load(job->extend, wide, r + 1), q);
-    return dm_clamp_length(q, DM_REPORT_Q_CLAMPED, flags);
+    const int64_t q = dm_load(job->extend, wide, r);
+    return job->flags & DM_JOB_QUERY_START ? dm_sub_clamped(dm_load(job->extend, wide, r + 1), q) : q;
+}
+
+DM_FN int32_t dm_q_of(const dm_job *job, int64_t raw, uint32_t *flags)
+{
+    return job->flags & DM_JOB_EXTEND ? dm_clamp_length(raw, DM_REPORT_Q_CLAMPED, flags) : job->extend_len;
+}
+
+DM_FN int32_t dm_q(const dm_job *job, int64_t r, uint32_t *flags)
+{
+    return dm_q_of(job, dm_raw_q(job, r), flags);
 }
 
 /* row if the source has it, or -1 and the flag. */

@@ -6,9 +6,21 @@ DM_FN int gpu_warp_size()
     return 32;
 }
 
-template <class Int> DM_FN Int gpu_shift_up(Int v, int d)
+/* The shuffle itself says whether there is such a lane. */
+DM_FN unsigned gpu_add_below(unsigned v, int d)
 {
-    return __shfl_up_sync(0xffffffffu, v, d);
+    unsigned sum;
+    asm volatile(
+        "{ .reg .pred is_there; shfl.sync.up.b32 %0|is_there, %1, %2, 0, 0xffffffff; @is_there add.u32 %0, %0, %1; }"
+        : "=&r"(sum)
+        : "r"(v), "r"(d));
+    return sum;
+}
+
+DM_FN unsigned long gpu_add_below(unsigned long v, int d)
+{
+    const unsigned long below = __shfl_up_sync(0xffffffffu, v, d);
+    return (int)threadIdx.x % gpu_warp_size() >= d ? v + below : v;
 }
 
 template <class Int> DM_FN Int gpu_from_lane(Int v, int lane)
@@ -19,6 +31,11 @@ template <class Int> DM_FN Int gpu_from_lane(Int v, int lane)
 DM_FN unsigned long long gpu_ballot(bool p)
 {
     return __ballot_sync(0xffffffffu, p);
+}
+
+DM_FN unsigned gpu_warp_sum(unsigned v)
+{
+    return __reduce_add_sync(0xffffffffu, v);
 }
 
 /* By hardware in pieces of 24 bits, whose sums fit 32. */
@@ -53,10 +70,10 @@ extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 4)
     gpu_fill(launch.job, launch.job.schedules, launch.blocks, (int)blockIdx.x);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 4)
-    draftmeta_fill_lengths(const __grid_constant__ gpu_launch launch)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_LENGTHS_THREADS)
+    draftmeta_fill_lengths(const __grid_constant__ gpu_lengths lengths)
 {
-    gpu_fill_lengths(launch);
+    gpu_fill_lengths(lengths);
 }
 
 extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 4)

@@ -1,10 +1,10 @@
 /* The kernel, for every GPU. A vendor's source file includes this after it has defined
  *     DM_FN                        how a device function is declared
  *     gpu_warp_size()              lanes of a warp: 32 or 64
- *     gpu_shift_up(v, d)           a 32- or 64-bit value from the lane d below, of a full warp; below lane d anything
  *     gpu_from_lane(v, lane)       a 32- or 64-bit value from one lane of a full warp
  *     gpu_ballot(p)                the lanes of a full warp where p holds
- *     gpu_warp_sum(v)              the sum of a 64-bit value over a full warp, in every lane
+ *     gpu_warp_sum(v)              the sum of a 32- or 64-bit value over a full warp, in every lane
+ *     gpu_add_below(v, d)          v and, where there is one, that of the lane d below: 32- or 64-bit, of a full warp
  *     gpu_or32, gpu_max32, gpu_max64(ptr, v)   atomics on global memory
  * and includes it where threadIdx, blockIdx, blockDim, __shared__ and __syncthreads mean what they do in CUDA and HIP.
  *
@@ -26,7 +26,9 @@ enum {
     GPU_MIN_WARP = 32,
     GPU_MAX_WARPS = GPU_MAX_THREADS / GPU_MIN_WARP,
     GPU_SMALL_KV = 1 << 22, /* with this and GPU_SMALL_KEPT no sum over a block's requests leaves an int32 */
-    GPU_IN_FLIGHT = 4       /* columns that a thread loads before it stores the first */
+    GPU_IN_FLIGHT = 4,      /* columns that a thread loads before it stores the first */
+    GPU_QUADS = 8,          /* 16-byte loads on their way together; where that is enough, few */
+    GPU_FEW_QUADS = 2
 };
 
 /* The sums that a job needs. */
@@ -41,6 +43,11 @@ typedef struct gpu_request {
     int32_t r, kv, q;
     uint32_t flags;
 } gpu_request;
+
+/* A request's lengths as they are in memory: both are loaded before either is looked at. */
+typedef struct gpu_raw {
+    int64_t seq, q;
+} gpu_raw;
 
 DM_FN int64_t gpu_min(int64_t a, int64_t b)
 {
@@ -57,22 +64,33 @@ DM_FN int gpu_lane()
     return (int)threadIdx.x % gpu_warp_size();
 }
 
-/* Request r, or no tokens where there is none. Both loads are issued before either is looked at. */
-DM_FN gpu_request gpu_read(const dm_job &job, int64_t r)
+DM_FN gpu_raw gpu_load(const dm_job &job, int64_t r)
+{
+    if (r >= job.num_requests)
+        return gpu_raw{0, 0};
+    return gpu_raw{dm_load(job.seq_lens, job.flags & DM_JOB_SEQ64, r), dm_raw_q(&job, r)};
+}
+
+/* Request r, or no tokens where there is none. */
+DM_FN gpu_request gpu_clamp(const dm_job &job, int64_t r, const gpu_raw &raw)
 {
     gpu_request req = {(int32_t)r, 0, 0, 0};
     if (r >= job.num_requests)
         return req;
-    const int64_t seq = dm_load(job.seq_lens, job.flags & DM_JOB_SEQ64, r);
-    req.q = dm_q(&job, r, &req.flags);
-    req.kv = dm_kv_of(&job, seq, &req.flags);
+    req.kv = dm_kv_of(&job, raw.seq, &req.flags);
+    req.q = dm_q_of(&job, raw.q, &req.flags);
     return req;
+}
+
+DM_FN gpu_request gpu_read(const dm_job &job, int64_t r)
+{
+    return gpu_clamp(job, r, gpu_load(job, r));
 }
 
 /* Whether the small path can hold the request. */
 DM_FN bool gpu_is_small(const gpu_request &req)
 {
-    return req.q <= GPU_SHORT_RUN && req.kv < GPU_SMALL_KV && !req.flags;
+    return req.q <= GPU_SHORT_RUN && req.kv < GPU_SMALL_KV;
 }
 
 /* ---- Sums over requests ---- */
@@ -125,7 +143,7 @@ DM_FN uint32_t gpu_or_zero(int32_t v)
 }
 
 /* The tokens of every step-th request of 0 .. end - 1, from first on. The usual type has a loop of its own, with
- * several loads in flight. */
+ * several loads in flight. It runs from the end: blocks with other ends then ask for other lines at the same time. */
 DM_FN uint64_t gpu_share_of_tokens(const dm_job &job, int64_t end, int first, int step)
 {
     uint64_t share = 0;
@@ -141,10 +159,11 @@ DM_FN uint64_t gpu_share_of_tokens(const dm_job &job, int64_t end, int first, in
     if (end >= 4 * step && (uintptr_t)lengths % sizeof(gpu_quad) == 0) {
         const gpu_quad *quads = (const gpu_quad *)job.extend;
         rest = end / 4 * 4;
-#pragma unroll 4
-        for (int i = first; i < rest / 4; i += step) {
+#pragma unroll 8
+        for (int i = (int)(rest / 4) - 1 - first; i >= 0; i -= step) {
             const gpu_quad quad = quads[i];
-            share += (uint64_t)gpu_or_zero(quad.a) + gpu_or_zero(quad.b) + gpu_or_zero(quad.c) + gpu_or_zero(quad.d);
+            share += gpu_or_zero(quad.a) + gpu_or_zero(quad.b); /* two of them fit 32 bits */
+            share += gpu_or_zero(quad.c) + gpu_or_zero(quad.d);
         }
     }
 #pragma unroll 4
@@ -167,23 +186,17 @@ DM_FN sums gpu_share_before(const dm_job &job, int64_t end, unsigned wanted)
     return share;
 }
 
-template <class Int> DM_FN Int gpu_scan_step(Int v, int d)
-{
-    const Int below = gpu_shift_up(v, d);
-    return gpu_lane() >= d ? v + below : v;
-}
-
 /* Inclusive over the first lanes of the warp. */
 template <class Int> DM_FN gpu_sums<Int> gpu_warp_scan(gpu_sums<Int> s, unsigned wanted, int lanes)
 {
 #pragma unroll 1
     for (int d = 1; d < lanes; d <<= 1) {
         if (wanted & SUM_TOKENS)
-            s.tokens = gpu_scan_step(s.tokens, d);
+            s.tokens = gpu_add_below(s.tokens, d);
         if (wanted & SUM_KV)
-            s.kv = gpu_scan_step(s.kv, d);
+            s.kv = gpu_add_below(s.kv, d);
         if (wanted & SUM_SPARSE)
-            s.sparse = gpu_scan_step(s.sparse, d);
+            s.sparse = gpu_add_below(s.sparse, d);
     }
     return s;
 }
@@ -235,11 +248,13 @@ DM_FN gpu_scan_result<Int> gpu_scan(const gpu_sums<Int> &own, unsigned wanted, i
     return scan;
 }
 
-/* The sum of all threads' shares, in all of them. */
-DM_FN sums gpu_block_sum(const sums &share, unsigned wanted)
+/* The sum of all threads' shares: each warp puts its part, and behind a barrier every thread may gather them. */
+typedef struct gpu_shares {
+    sums of_warp[GPU_MAX_WARPS];
+} gpu_shares;
+
+DM_FN void gpu_put_share(gpu_shares &shares, const sums &share, unsigned wanted)
 {
-    __shared__ sums shares[GPU_MAX_WARPS];
-    const int warp_size = gpu_warp_size(), warps = (int)blockDim.x / warp_size;
     sums sum = {0, 0, 0};
     if (wanted & SUM_TOKENS)
         sum.tokens = gpu_warp_sum(share.tokens);
@@ -248,12 +263,17 @@ DM_FN sums gpu_block_sum(const sums &share, unsigned wanted)
     if (wanted & SUM_SPARSE)
         sum.sparse = gpu_warp_sum(share.sparse);
     if (gpu_lane() == 0)
-        shares[threadIdx.x / warp_size] = sum;
-    __syncthreads();
-    sum = sums{0, 0, 0};
-#pragma unroll 1
-    for (int w = 0; w < warps; w++)
-        gpu_add(sum, shares[w]);
+        shares.of_warp[threadIdx.x / gpu_warp_size()] = sum;
+}
+
+DM_FN sums gpu_gather_shares(const gpu_shares &shares)
+{
+    const int warps = (int)blockDim.x / gpu_warp_size();
+    sums sum = {0, 0, 0};
+#pragma unroll /* so that all loads are on their way together */
+    for (int w = 0; w < GPU_MAX_WARPS; w++)
+        if (w < warps)
+            gpu_add(sum, shares.of_warp[w]);
     return sum;
 }
 
@@ -417,51 +437,6 @@ DM_FN void gpu_finish_rows(const dm_job &job, const sums &total, const gpu_slice
         gpu_write_padding(job, total, slice, threads);
 }
 
-/* A tile's requests, which of them each of its tokens is of, and their sums. */
-typedef struct gpu_small_rows {
-    uint8_t owner[GPU_MAX_THREADS * GPU_SHORT_RUN];
-    struct {
-        int32_t kv, q;
-        uint32_t tokens, sparse; /* before it, in the tile */
-    } rows[GPU_MAX_THREADS];
-    gpu_sums<uint32_t> total;
-    bool is_large; /* one of them is not small: nothing else of this is set, and nothing is written */
-} gpu_small_rows;
-
-/* One token a thread. base: the sums before the tile, whose first request is first. */
-DM_FN void gpu_write_small_tokens(const dm_job &job, const gpu_small_rows &shared, const sums &base, int32_t first,
-                                  int32_t tokens, const gpu_slice &slice)
-{
-    const int64_t room = job.capacity - (int64_t)base.tokens; /* the prefix has an entry at the capacity too */
-    const int32_t end = room < tokens ? (int32_t)room + 1 : tokens;
-#pragma unroll 1
-    for (int32_t i = slice.index * blockDim.x + threadIdx.x; i < end; i += blockDim.x << slice.shift) {
-        const int32_t k = shared.owner[i];
-        const auto row = shared.rows[k];
-        const int32_t j = i - (int32_t)row.tokens, e = row.kv - row.q + 1 + j;
-        const int64_t t = (int64_t)base.tokens + i;
-        if (i < room)
-            gpu_write_lengths(job, first + k, row.kv, t, e < 0 ? 0 : e);
-        if (job.flags & DM_JOB_DSA_CU_SEQLENS_K) {
-            const uint64_t sparse = base.sparse + row.sparse + gpu_small_prefix(job, row.kv, row.q, j);
-            if (gpu_store(&job.dsa_cu_seqlens_k[t], sparse))
-                gpu_report(job, DM_REPORT_NARROW, 0);
-        }
-    }
-}
-
-/* One request a thread of those that a scan covered: its row, its tokens' owner, and what is written per request. */
-DM_FN void gpu_share_row(const dm_job &job, gpu_small_rows &shared, gpu_request req, const sums &base,
-                         const gpu_sums<uint32_t> &before, const gpu_slice &slice)
-{
-    shared.rows[threadIdx.x] = {req.kv, req.q, before.tokens, before.sparse};
-#pragma unroll 1
-    for (int j = 0; j < req.q; j++)
-        shared.owner[before.tokens + j] = (uint8_t)threadIdx.x;
-    if (slice.index == 0)
-        gpu_write_request(job, req, base.tokens + before.tokens, base.kv + before.kv);
-}
-
 DM_FN gpu_sums<uint32_t> gpu_small_sums_of(const dm_job &job, const gpu_request &req, unsigned wanted)
 {
     gpu_sums<uint32_t> own = {(uint32_t)req.q, (uint32_t)req.kv, 0};
@@ -470,34 +445,21 @@ DM_FN gpu_sums<uint32_t> gpu_small_sums_of(const dm_job &job, const gpu_request 
     return own;
 }
 
-/* Scans a tile's requests and shares their rows. */
-DM_FN void gpu_scan_small_tile(const dm_job &job, gpu_small_rows &shared, const gpu_request &req, int requests,
-                               const sums &base, const gpu_slice &slice)
+/* A small request's tokens, by one lane. base, and in it before: the sums before the request. */
+DM_FN void gpu_write_lane_tokens(const dm_job &job, const gpu_request &req, const sums &base,
+                                 const gpu_sums<uint32_t> &before)
 {
-    const unsigned wanted = gpu_sums_of_rows(job) | SUM_TOKENS;
-    const gpu_sums<uint32_t> own = gpu_small_sums_of(job, req, wanted);
-    const gpu_scan_result<uint32_t> scan = gpu_scan(own, wanted, requests, !gpu_is_small(req));
-    if ((int)threadIdx.x == requests - 1) {
-        shared.total = scan.total;
-        shared.is_large = scan.any;
-    }
-    if ((int)threadIdx.x < requests && !scan.any)
-        gpu_share_row(job, shared, req, base, scan.before, slice);
-}
-
-/* A small request's tokens, by one lane. */
-DM_FN void gpu_write_lane_tokens(const dm_job &job, const gpu_request &req, const gpu_sums<uint32_t> &before)
-{
-    const int32_t room = job.capacity < INT32_MAX ? (int32_t)job.capacity : INT32_MAX;
-    int32_t t = (int32_t)before.tokens, e = req.kv - req.q + 1;
-    uint32_t sparse = before.sparse;
+    const int64_t first = (int64_t)(base.tokens + before.tokens), room = job.capacity - first;
+    uint64_t sparse = base.sparse + before.sparse;
+    int32_t e = req.kv - req.q + 1;
 #pragma unroll 1
-    for (int j = 0; j < req.q && t <= room; j++, t++, e++) {
+    for (int32_t j = 0; j < req.q && j <= room; j++, e++) {
         const int32_t seen = e < 0 ? 0 : e;
-        if (t < room)
-            gpu_write_lengths(job, req.r, req.kv, t, seen);
+        if (j < room)
+            gpu_write_lengths(job, req.r, req.kv, first + j, seen);
         if (job.flags & DM_JOB_DSA_CU_SEQLENS_K) { /* at the capacity itself too: there the prefix ends */
-            job.dsa_cu_seqlens_k[t] = (int32_t)sparse;
+            if (gpu_store(&job.dsa_cu_seqlens_k[first + j], sparse))
+                gpu_report(job, DM_REPORT_NARROW, 0);
             sparse += (uint32_t)dm_sparse(seen, job.topk, job.pool_size);
         }
     }
@@ -505,51 +467,52 @@ DM_FN void gpu_write_lane_tokens(const dm_job &job, const gpu_request &req, cons
 
 /* All of the job's rows by one warp, a request a lane, if there are so few and each is small: no barrier stands before
  * the writes. */
-DM_FN bool gpu_fill_few_rows(const dm_job &job, gpu_small_rows &shared, const gpu_slice &slice)
+DM_FN bool gpu_fill_few_rows(const dm_job &job, const gpu_slice &slice)
 {
+    __shared__ bool is_large;
     if ((int)threadIdx.x < gpu_warp_size()) {
         const unsigned wanted = gpu_sums_of_rows(job) | SUM_TOKENS;
         const int requests = job.padded_requests;
         gpu_request req = gpu_read(job, threadIdx.x);
         const gpu_sums<uint32_t> own = gpu_small_sums_of(job, req, wanted), up = gpu_warp_scan(own, wanted, requests);
-        const bool is_large = gpu_ballot(!gpu_is_small(req)) != 0;
-        if (!is_large && slice.index == 0) {
+        const bool any_large = gpu_ballot(!gpu_is_small(req)) != 0;
+        if (!any_large && slice.index == 0) {
             const gpu_sums<uint32_t> before = {up.tokens - own.tokens, up.kv - own.kv, up.sparse - own.sparse};
+            if (job.flags & DM_JOB_TOKENS)
+                gpu_write_lane_tokens(job, req, sums{0, 0, 0}, before);
             if ((int)threadIdx.x < requests)
                 gpu_write_request(job, req, before.tokens, before.kv);
-            if (job.flags & DM_JOB_TOKENS)
-                gpu_write_lane_tokens(job, req, before);
             const gpu_sums<uint32_t> total = gpu_broadcast(up, wanted, requests ? requests - 1 : 0);
             gpu_finish_rows(job, sums{total.tokens, total.kv, total.sparse}, gpu_slice{0, 0, 0}, gpu_warp_size());
         }
         if (threadIdx.x == 0)
-            shared.is_large = is_large;
+            is_large = any_large;
     }
     __syncthreads();
-    return !shared.is_large;
+    return !is_large;
 }
 
-/* A tile of requests, one a thread, if each of them is small: adds their sums to base. False, and nothing written, if
- * one is not. */
-DM_FN bool gpu_fill_small_tile(const dm_job &job, gpu_small_rows &shared, const gpu_request &req, int64_t first,
-                               int requests, sums &base, const gpu_slice &slice)
+/* On the small path a slice has every (1 << shift)-th group of requests. */
+DM_FN bool gpu_has_thread(const gpu_slice &slice)
 {
-    gpu_scan_small_tile(job, shared, req, requests, base, slice);
-    __syncthreads();
-    if (shared.is_large)
-        return false;
-    const gpu_sums<uint32_t> total = shared.total;
-    if (job.flags & DM_JOB_TOKENS && (int64_t)base.tokens <= job.capacity)
-        gpu_write_small_tokens(job, shared, base, (int32_t)first, (int32_t)total.tokens, slice);
-    gpu_add(base, sums{total.tokens, total.kv, total.sparse});
-    return true;
+    return (((int)threadIdx.x / GPU_GROUP) & ((1 << slice.shift) - 1)) == slice.index;
 }
 
-/* The same for requests of any size. */
-DM_FN void gpu_fill_tile(const dm_job &job, const gpu_request &read, int requests, sums &base, const gpu_slice &slice)
+/* The slice's part of a tile whose requests are small, one a thread. base, and in it the scan: the sums before. */
+DM_FN void gpu_write_small_tile(const dm_job &job, gpu_request &req, int requests, const sums &base,
+                                const gpu_scan_result<uint32_t> &scan, const gpu_slice &slice)
+{
+    if ((int)threadIdx.x >= requests || !gpu_has_thread(slice))
+        return;
+    if (job.flags & DM_JOB_TOKENS)
+        gpu_write_lane_tokens(job, req, base, scan.before);
+    gpu_write_request(job, req, base.tokens + scan.before.tokens, base.kv + scan.before.kv);
+}
+
+/* The slice's part of a tile of any requests; adds its sums to base. */
+DM_FN void gpu_fill_tile(const dm_job &job, gpu_request &req, int requests, sums &base, const gpu_slice &slice)
 {
     const unsigned wanted = gpu_sums_of_rows(job) | SUM_TOKENS;
-    gpu_request req = read;
     gpu_scan_result<uint64_t> scan = gpu_scan(gpu_sums_of(job, req, wanted), wanted, requests, false);
     gpu_add(scan.before, base);
     if (slice.index == 0 && (int)threadIdx.x < requests)
@@ -559,37 +522,39 @@ DM_FN void gpu_fill_tile(const dm_job &job, const gpu_request &read, int request
     gpu_add(base, scan.total);
 }
 
-/* The sums over the requests before first. */
-DM_FN sums gpu_sums_before(const dm_job &job, int64_t first)
-{
-    const unsigned wanted = gpu_sums_of_rows(job);
-    const int64_t end = gpu_min(first, job.num_requests);
-    sums base = {0, 0, 0};
-    if (first == 0)
-        return base;
-    if (wanted)
-        base = gpu_block_sum(gpu_share_before(job, end, wanted), wanted);
-    if (!(wanted & SUM_TOKENS))
-        base.tokens = (uint64_t)end * (uint32_t)job.extend_len;
-    return base;
-}
-
-DM_FN void gpu_fill_rows(const dm_job &job, const gpu_blocks &blocks, gpu_small_rows &shared, int chunk, int index)
+DM_FN void gpu_fill_rows(const dm_job &job, const gpu_blocks &blocks, gpu_shares &shares, int chunk, int index)
 {
     const gpu_slice slice = {index, blocks.slice_shift, blocks.slice};
-    if (blocks.small && job.padded_requests <= gpu_warp_size() && gpu_fill_few_rows(job, shared, slice))
+    if (blocks.small && job.padded_requests <= gpu_warp_size() && gpu_fill_few_rows(job, slice))
         return;
-    const int64_t first = (int64_t)chunk * blocks.chunk;
+    const unsigned wanted = gpu_sums_of_rows(job);
+    const int64_t first = (int64_t)chunk * blocks.chunk, before = gpu_min(first, job.num_requests);
     const int64_t end = gpu_min(first + blocks.chunk, job.padded_requests);
-    sums base = gpu_sums_before(job, first);
+    sums base = {wanted & SUM_TOKENS ? 0 : (uint64_t)before * (uint32_t)job.extend_len, 0, 0};
+    gpu_raw raw = gpu_load(job, first + threadIdx.x);
+    const bool redo = before > 0 && wanted;
+    if (redo)
+        gpu_put_share(shares, gpu_share_before(job, before, wanted), wanted);
     for (int64_t tile = first; tile < end; tile += blockDim.x) {
         const int requests = (int)gpu_min(end - tile, blockDim.x);
-        gpu_request req = {0, 0, 0, 0};
-        if ((int)threadIdx.x < requests)
-            req = gpu_read(job, tile + threadIdx.x);
-        if (!blocks.small || !gpu_fill_small_tile(job, shared, req, tile, requests, base, slice)) {
-            __syncthreads(); /* the last tile's readers are done; on the small path its scan sees to that */
+        gpu_request req = gpu_clamp(job, tile + threadIdx.x, raw);
+        gpu_scan_result<uint32_t> scan = {{0, 0, 0}, {0, 0, 0}, true};
+        if (tile + blockDim.x < end)
+            raw = gpu_load(job, tile + blockDim.x + threadIdx.x);
+        if (tile != first)
+            __syncthreads(); /* the last tile's readers are done */
+        if (blocks.small)
+            scan = gpu_scan(gpu_small_sums_of(job, req, wanted | SUM_TOKENS), wanted | SUM_TOKENS, requests,
+                            !gpu_is_small(req));
+        else
+            __syncthreads();
+        if (redo && tile == first)
+            gpu_add(base, gpu_gather_shares(shares));
+        if (scan.any) {
             gpu_fill_tile(job, req, requests, base, slice);
+        } else {
+            gpu_write_small_tile(job, req, requests, base, scan, slice);
+            gpu_add(base, sums{scan.total.tokens, scan.total.kv, scan.total.sparse});
         }
     }
     if (end == job.padded_requests)
@@ -717,32 +682,33 @@ DM_FN void gpu_write_tables(const dm_job &job, gpu_pending &pending, const gpu_r
 
 /* The tokens before request r. The whole block comes here together. Where that takes a lane a few loads at most, each
  * warp sums by itself, without a barrier. */
-DM_FN int64_t gpu_tokens_before(const dm_job &job, int64_t r)
+DM_FN int64_t gpu_tokens_before(const dm_job &job, gpu_shares &shares, int64_t r)
 {
     if (!(job.flags & DM_JOB_EXTEND))
         return r * job.extend_len;
     if (r <= 4 * gpu_warp_size())
         return (int64_t)gpu_warp_sum(gpu_share_of_tokens(job, r, gpu_lane(), gpu_warp_size()));
-    const uint64_t share = gpu_share_of_tokens(job, r, (int)threadIdx.x, (int)blockDim.x);
-    return (int64_t)gpu_block_sum(sums{share, 0, 0}, SUM_TOKENS).tokens;
+    gpu_put_share(shares, sums{gpu_share_of_tokens(job, r, (int)threadIdx.x, (int)blockDim.x), 0, 0}, SUM_TOKENS);
+    __syncthreads();
+    return (int64_t)gpu_gather_shares(shares).tokens;
 }
 
 /* Rows T .. E - 1: all their columns are zero. */
-DM_FN void gpu_pad_tables(const dm_job &job, int split, int split_shift)
+DM_FN void gpu_pad_tables(const dm_job &job, gpu_shares &shares, int split, int split_shift)
 {
-    const int64_t t = gpu_tokens_before(job, job.num_requests), across = (int64_t)blockDim.x << split_shift;
+    const int64_t t = gpu_tokens_before(job, shares, job.num_requests), across = (int64_t)blockDim.x << split_shift;
     const gpu_rows rows = {t, dm_tokens_written(&job, t) - t, (int64_t)split * blockDim.x + threadIdx.x, across};
     gpu_pending none = {{0, 0, 0, 0}, job.source, gpu_first_table(job, 0), {{0}}};
     gpu_write_tables(job, none, rows);
 }
 
 /* A block has 1 << team_shift teams of threads, each of which writes the rows of one request at a time. */
-DM_FN void gpu_fill_tables(const dm_job &job, const gpu_blocks &blocks, int group, int split)
+DM_FN void gpu_fill_tables(const dm_job &job, const gpu_blocks &blocks, gpu_shares &shares, int group, int split)
 {
     const int64_t first = (int64_t)group * blocks.group, end = gpu_min(first + blocks.group, job.num_requests);
     if (first >= job.num_requests) {
         if (blocks.padding_group)
-            gpu_pad_tables(job, split, blocks.split_shift);
+            gpu_pad_tables(job, shares, split, blocks.split_shift);
         return;
     }
     const int team_threads = (int)blockDim.x >> blocks.team_shift, team = (int)threadIdx.x / team_threads;
@@ -752,7 +718,7 @@ DM_FN void gpu_fill_tables(const dm_job &job, const gpu_blocks &blocks, int grou
     int64_t r = first + team;
     if (r < end)
         gpu_begin_tables(job, r, column, across, pending);
-    int64_t t = gpu_tokens_before(job, first);
+    int64_t t = gpu_tokens_before(job, shares, first);
     int64_t behind = first; /* t is the first token of this request */
 #pragma unroll 1
     while (r < end) {
@@ -956,7 +922,7 @@ DM_FN bool gpu_fill_small_schedule(const dm_job &job, const dm_job_schedule &s, 
 
 /* What the roles keep in shared memory; a block has one role. */
 typedef union gpu_shared {
-    gpu_small_rows rows;
+    gpu_shares shares;
     gpu_small_place places[GPU_MAX_THREADS];
     gpu_chunk_sums chunks;
 } gpu_shared;
@@ -983,6 +949,167 @@ DM_FN void gpu_fill_schedule(const dm_job &job, const dm_job_schedule &s, gpu_sh
     }
 }
 
+/* ---- Lengths alone ---- */
+
+/* Offsets count at most this many tokens of a request: what is behind the capacity is dropped anyway, and so sums fit
+ * 32 bits. */
+DM_FN uint32_t gpu_kept(const gpu_lengths &in, int32_t q)
+{
+    const int32_t least = q < in.capacity ? q : in.capacity;
+    return (uint32_t)(least < 0 ? 0 : least);
+}
+
+DM_FN uint32_t gpu_least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Up to BATCH loads on their way together: the tokens of every step-th four requests from quads[i] downwards. */
+template <int BATCH> DM_FN uint32_t gpu_kept_of_batch(const gpu_lengths &in, int i, int step)
+{
+    const gpu_quad *quads = (const gpu_quad *)in.extend;
+    gpu_quad batch[BATCH];
+    uint32_t sum = 0, kept = 0;
+    int32_t all = 0;
+#pragma unroll
+    for (int k = 0; k < BATCH; k++)
+        batch[k] = i >= k * step ? quads[i - k * step] : gpu_quad{0, 0, 0, 0};
+#pragma unroll
+    for (int k = 0; k < BATCH; k++) {
+        sum += (uint32_t)batch[k].a + (uint32_t)batch[k].b + (uint32_t)batch[k].c + (uint32_t)batch[k].d;
+        all |= batch[k].a | batch[k].b | batch[k].c | batch[k].d;
+    }
+    if ((uint32_t)all < GPU_MAX_LENGTHS_CAPACITY) /* so is each of them, and none is negative */
+        return sum;
+#pragma unroll
+    for (int k = 0; k < BATCH; k++)
+        kept +=
+            gpu_kept(in, batch[k].a) + gpu_kept(in, batch[k].b) + gpu_kept(in, batch[k].c) + gpu_kept(in, batch[k].d);
+    return kept;
+}
+
+/* The tokens of every step-th four requests of 0 .. end - 1, from first on: up to the capacity. end is divisible by 4.
+ * It runs from the end: blocks with other ends then ask for other lines at the same time. */
+DM_FN uint32_t gpu_kept_of_some(const gpu_lengths &in, int32_t end, int first, int step)
+{
+    uint32_t kept = 0;
+    int i = end / 4 - 1 - first;
+    if (end / 4 <= GPU_FEW_QUADS * step)
+        return gpu_kept_of_batch<GPU_FEW_QUADS>(in, i, step);
+#pragma unroll 1
+    for (; i >= 0; i -= GPU_QUADS * step)
+        kept = gpu_least(kept + gpu_kept_of_batch<GPU_QUADS>(in, i, step), (uint32_t)in.capacity);
+    return kept;
+}
+
+/* Tokens first, first + step, ... of n of a request, whose first one is at offset and sees e. */
+DM_FN void gpu_write_expanded(const gpu_lengths &in, uint32_t offset, int32_t n, int32_t e, int first, int step)
+{
+    int32_t *expanded = in.seqlens_expanded ? in.seqlens_expanded + offset : nullptr;
+    int32_t *sparse = in.dsa_cache_seqlens ? in.dsa_cache_seqlens + offset : nullptr;
+#pragma unroll 1
+    for (int32_t j = first; j < n; j += 4 * step) {
+#pragma unroll
+        for (int32_t i = 0; i < 4; i++) {
+            const int32_t k = j + i * step;
+            if (k >= n)
+                continue;
+            const int32_t seen = e + k < 0 ? 0 : e + k;
+            if (expanded)
+                expanded[k] = seen;
+            if (sparse)
+                sparse[k] = seen < in.topk ? seen : in.topk;
+        }
+    }
+}
+
+/* A request a lane: each writes its own if it is short; then the warp writes the long ones together. */
+DM_FN void gpu_write_requests(const gpu_lengths &in, uint32_t offset, int32_t q, int32_t e)
+{
+    const uint32_t from = gpu_least(offset, (uint32_t)in.capacity);
+    const int32_t n = (int32_t)gpu_least(gpu_kept(in, q), (uint32_t)in.capacity - from);
+    uint64_t long_lanes = (uint64_t)gpu_ballot(n > GPU_SHORT_RUN);
+    gpu_write_expanded(in, from, n > GPU_SHORT_RUN ? 0 : n, e, 0, 1);
+#pragma unroll 1
+    for (int lane = 0; long_lanes; lane++, long_lanes >>= 1)
+        if (long_lanes & 1)
+            gpu_write_expanded(in, gpu_from_lane(from, lane), gpu_from_lane(n, lane), gpu_from_lane(e, lane),
+                               gpu_lane(), gpu_warp_size());
+}
+
+DM_FN uint32_t gpu_inclusive(uint32_t v)
+{
+#pragma unroll
+    for (int d = 1; d < 64; d *= 2)
+        if (d < gpu_warp_size())
+            v = gpu_add_below(v, d);
+    return v;
+}
+
+/* seq_lens[r] and q of a request, before their clamps. */
+typedef struct gpu_pair {
+    int64_t seq;
+    int32_t q;
+} gpu_pair;
+
+DM_FN gpu_pair gpu_load_pair(const gpu_lengths &in, int32_t r)
+{
+    if (r >= in.num_requests)
+        return gpu_pair{0, 0};
+    return gpu_pair{dm_load(in.seq_lens, in.seq64, r), in.extend[r]};
+}
+
+DM_FN int32_t gpu_first_seen(const gpu_lengths &in, const gpu_pair &pair)
+{
+    uint32_t flags = 0;
+    const int32_t kv = dm_clamp_length(dm_add_clamped(pair.seq, in.seq_len_bias), 0, &flags);
+    return kv - (pair.q < 0 ? 0 : pair.q) + 1;
+}
+
+/* A warp's requests, one a lane, without the help of others. */
+DM_FN void gpu_fill_lengths_by_warp(const gpu_lengths &in)
+{
+    const int32_t r = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), first = r - gpu_lane();
+    if (first >= in.num_requests)
+        return;
+    const gpu_pair pair = gpu_load_pair(in, r);
+    uint32_t before = 0;
+    if (first)
+        before = gpu_warp_sum(gpu_kept_of_some(in, first, gpu_lane(), gpu_warp_size()));
+    const uint32_t own = gpu_kept(in, pair.q), offset = before + gpu_inclusive(own) - own;
+    gpu_write_requests(in, offset, pair.q, gpu_first_seen(in, pair));
+}
+
+/* A block's requests, one a thread: all of its threads sum what is before them. */
+DM_FN void gpu_fill_lengths_by_block(const gpu_lengths &in)
+{
+    __shared__ struct {
+        uint32_t share, total;
+    } sums_of[GPU_MAX_LENGTHS_THREADS / GPU_MIN_WARP];
+    const int warp = (int)threadIdx.x / gpu_warp_size(), warps = (int)blockDim.x / gpu_warp_size();
+    const int32_t first = (int32_t)blockIdx.x * in.chunk, r = first + (int32_t)threadIdx.x;
+    const gpu_pair pair = gpu_load_pair(in, (int)threadIdx.x < in.chunk ? r : in.num_requests);
+    const uint32_t share = gpu_warp_sum(gpu_kept_of_some(in, first, (int)threadIdx.x, (int)blockDim.x));
+    const uint32_t own = gpu_kept(in, pair.q), up = gpu_inclusive(own);
+    if (gpu_lane() == gpu_warp_size() - 1)
+        sums_of[warp] = {gpu_least(share, (uint32_t)in.capacity), gpu_least(up, (uint32_t)in.capacity)};
+    __syncthreads();
+    uint32_t offset = up - own;
+#pragma unroll /* so that all loads are on their way together */
+    for (int w = 0; w < GPU_MAX_LENGTHS_THREADS / GPU_MIN_WARP; w++)
+        if (w < warps)
+            offset += sums_of[w].share + (w < warp ? sums_of[w].total : 0);
+    gpu_write_requests(in, offset, pair.q, gpu_first_seen(in, pair));
+}
+
+DM_FN void gpu_fill_lengths(const gpu_lengths &in)
+{
+    if (in.chunk)
+        gpu_fill_lengths_by_block(in);
+    else
+        gpu_fill_lengths_by_warp(in);
+}
+
 /* ---- The kernels' bodies ---- */
 
 /* Block number block of the job. schedules are the job's, in memory that can be indexed. */
@@ -992,12 +1119,12 @@ DM_FN void gpu_fill(const dm_job &job, const dm_job_schedule *schedules, const g
     const int rows = blocks.row_chunks << blocks.slice_shift, tables = rows + blocks.schedules;
     if (block >= tables) {
         const int split = (block - tables) & ((1 << blocks.split_shift) - 1);
-        gpu_fill_tables(job, blocks, (block - tables) >> blocks.split_shift, split);
+        gpu_fill_tables(job, blocks, shared.shares, (block - tables) >> blocks.split_shift, split);
     } else if (block >= rows) {
         gpu_fill_schedule(job, schedules[schedules[0].table ? block - rows : 1], shared,
                           blocks.small && job.num_requests <= (int)blockDim.x);
     } else {
-        gpu_fill_rows(job, blocks, shared.rows, block >> blocks.slice_shift, block & ((1 << blocks.slice_shift) - 1));
+        gpu_fill_rows(job, blocks, shared.shares, block >> blocks.slice_shift, block & ((1 << blocks.slice_shift) - 1));
     }
 }
 
@@ -1011,15 +1138,6 @@ DM_FN dm_job gpu_known_job(const dm_job &job, uint32_t free, uint32_t fixed)
     known.page_table_1 = nullptr;
     known.page_shift = job.page_shift & 31;
     return known;
-}
-
-DM_FN void gpu_fill_lengths(const gpu_launch &launch)
-{
-    __shared__ gpu_small_rows shared;
-    const gpu_blocks &blocks = launch.blocks;
-    const int slices = (1 << blocks.slice_shift) - 1;
-    gpu_fill_rows(gpu_known_job(launch.job, GPU_LENGTHS_FREE, GPU_LENGTHS_FIXED), blocks, shared,
-                  (int)blockIdx.x >> blocks.slice_shift, (int)blockIdx.x & slices);
 }
 
 DM_FN void gpu_fill_set(const gpu_launch &launch)

@@ -338,6 +338,8 @@ dm_status gpu_check_range(void *state, const char *field, const void *ptr, size_
 enum {
     TABLE_BLOCKS = 4, /* for each multiprocessor */
     MAX_ROW_BLOCKS = 128,
+    LENGTHS_THREADS = 64,   /* of a block whose warps are each for themselves */
+    LENGTHS_BY_WARP = 1024, /* the most requests for that */
     TEAM_THREADS = 32
 };
 
@@ -373,7 +375,9 @@ static void plan_rows(const dm_job *job, unsigned threads, gpu_blocks *b)
     const int64_t requests = job->padded_requests, tokens = job->capacity == INT64_MAX ? 0 : job->capacity;
     b->row_chunks = (int32_t)clamp(ceil_div(requests, threads), 1, MAX_ROW_BLOCKS);
     b->chunk = (int32_t)clamp(ceil_div(ceil_div(requests, b->row_chunks), threads) * threads, threads, INT32_MAX);
-    const int64_t slices = clamp(tokens / ((int64_t)b->row_chunks * threads), 1, MAX_ROW_BLOCKS / b->row_chunks);
+    const int64_t groups = ceil_div(requests < b->chunk ? requests : b->chunk, GPU_GROUP);
+    const int64_t share = tokens / ((int64_t)b->row_chunks * threads);
+    const int64_t slices = clamp(share > groups ? share : groups, 1, MAX_ROW_BLOCKS / b->row_chunks);
     b->slice_shift = floor_log2(slices);
     b->slice = ceil_div(tokens, (int64_t)1 << b->slice_shift);
     b->schedules = !!job->schedules[0].table + !!job->schedules[1].table;
@@ -415,14 +419,20 @@ static bool is_plain(const dm_job *job)
     return job->pool_size == 1 && job->page_shift >= 0 && !job->padded_tokens && !job->page_table_1;
 }
 
+static bool is_lengths(const dm_job *job)
+{
+    return (job->flags & ~(uint32_t)GPU_LENGTHS_FREE) == GPU_LENGTHS_FIXED && !job->schedules[0].table &&
+           !job->schedules[1].table && job->num_requests <= GPU_MAX_LENGTHS_REQUESTS &&
+           job->capacity < GPU_MAX_LENGTHS_CAPACITY && (uintptr_t)job->extend % 16 == 0;
+}
+
 static kernel kernel_for(const dm_job *job)
 {
     if (!is_plain(job))
         return FILL;
     if ((job->flags & ~(uint32_t)GPU_SET_FREE) == GPU_SET_FIXED)
         return FILL_SET;
-    const bool schedules = job->schedules[0].table || job->schedules[1].table;
-    return (job->flags & ~(uint32_t)GPU_LENGTHS_FREE) == GPU_LENGTHS_FIXED && !schedules ? FILL_LENGTHS : FILL;
+    return is_lengths(job) ? FILL_LENGTHS : FILL;
 }
 
 static dm_status launch(const gpu_state *gpu, kernel which, int32_t grid, unsigned threads, void *param,
@@ -437,11 +447,38 @@ static dm_status launch(const gpu_state *gpu, kernel which, int32_t grid, unsign
     return leave(gpu, before, "launching the fill", error);
 }
 
+static dm_status fill_lengths(const gpu_state *gpu, const dm_job *job, dm_stream stream)
+{
+    gpu_lengths param = {
+        .num_requests = job->num_requests,
+        .seq_lens = job->seq_lens,
+        .extend = job->extend,
+        .seq64 = !!(job->flags & DM_JOB_SEQ64),
+        .seq_len_bias = job->seq_len_bias,
+        .capacity = (int32_t)job->capacity,
+        .topk = job->topk,
+        .seqlens_expanded = job->flags & DM_JOB_SEQLENS_EXPANDED ? job->seqlens_expanded : NULL,
+        .dsa_cache_seqlens = job->flags & DM_JOB_DSA_CACHE_SEQLENS ? job->dsa_cache_seqlens : NULL,
+    };
+    unsigned threads = LENGTHS_THREADS;
+    int64_t chunk = threads;
+    if (job->num_requests > LENGTHS_BY_WARP) {
+        threads = GPU_MAX_LENGTHS_THREADS;
+        chunk = clamp(ceil_div(ceil_div(job->num_requests, MAX_ROW_BLOCKS), GPU_GROUP) * GPU_GROUP, GPU_GROUP, threads);
+        param.chunk = (int32_t)chunk;
+    }
+    const int32_t grid = (int32_t)clamp(ceil_div(job->num_requests, chunk), 1, INT32_MAX);
+    return launch(gpu, FILL_LENGTHS, grid, threads, &param, stream);
+}
+
 static dm_status fill_one(const gpu_state *gpu, const dm_job *job, dm_stream stream)
 {
+    const kernel which = kernel_for(job);
+    if (which == FILL_LENGTHS)
+        return fill_lengths(gpu, job, stream);
     const unsigned threads = threads_for(job->padded_requests);
     gpu_launch param = {plan_blocks(gpu, job, threads, 0), *job};
-    return launch(gpu, kernel_for(job), param.blocks.end, threads, &param, stream);
+    return launch(gpu, which, param.blocks.end, threads, &param, stream);
 }
 
 static dm_status fill_several(const gpu_state *gpu, const dm_job *jobs, int count, dm_stream stream)

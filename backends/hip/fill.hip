@@ -8,9 +8,10 @@ DM_FN int gpu_warp_size()
     return warpSize;
 }
 
-template <class Int> DM_FN Int gpu_shift_up(Int v, int d)
+template <class Int> DM_FN Int gpu_add_below(Int v, int d)
 {
-    return __shfl_up(v, d);
+    const Int below = __shfl_up(v, d);
+    return (int)threadIdx.x % gpu_warp_size() >= d ? v + below : v;
 }
 
 template <class Int> DM_FN Int gpu_from_lane(Int v, int lane)
@@ -23,7 +24,7 @@ DM_FN unsigned long long gpu_ballot(bool p)
     return __ballot(p);
 }
 
-DM_FN unsigned long gpu_warp_sum(unsigned long v)
+template <class Int> DM_FN Int gpu_warp_sum(Int v)
 {
 #pragma unroll 1
     for (int d = gpu_warp_size() / 2; d; d /= 2)
@@ -53,9 +54,10 @@ extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS) draftmeta_fill(con
     gpu_fill(launch.job, launch.job.schedules, launch.blocks, (int)blockIdx.x);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS) draftmeta_fill_lengths(const gpu_launch launch)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_LENGTHS_THREADS)
+    draftmeta_fill_lengths(const gpu_lengths lengths)
 {
-    gpu_fill_lengths(launch);
+    gpu_fill_lengths(lengths);
 }
 
 extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS) draftmeta_fill_set(const gpu_launch launch)

@@ -23,9 +23,10 @@ DM_FN int gpu_warp_size()
     return static_cast<int>(simt::warp_size());
 }
 
-DM_FN uint64_t gpu_shift_up(uint64_t v, int d, unsigned line = __builtin_LINE())
+template <class Int> DM_FN Int gpu_add_below(Int v, int d, unsigned line = __builtin_LINE())
 {
-    return simt::shift_up(v, d, line);
+    const auto below = static_cast<Int>(simt::shift_up(v, d, line));
+    return static_cast<int>(threadIdx.x) % gpu_warp_size() >= d ? v + below : v;
 }
 
 DM_FN uint64_t gpu_from_lane(uint64_t v, int lane, unsigned line = __builtin_LINE())
@@ -38,9 +39,9 @@ DM_FN uint64_t gpu_ballot(bool p, unsigned line = __builtin_LINE())
     return simt::ballot(p, line);
 }
 
-DM_FN uint64_t gpu_warp_sum(uint64_t v, unsigned line = __builtin_LINE())
+template <class Int> DM_FN Int gpu_warp_sum(Int v, unsigned line = __builtin_LINE())
 {
-    return simt::warp_sum(v, line);
+    return static_cast<Int>(simt::warp_sum(v, line));
 }
 
 /* Lanes and launches run one at a time, so that nothing comes between these reads and writes. */
@@ -67,15 +68,16 @@ static void fill(const gpu_launch &launch)
 }
 
 /* A kernel from what it does with its parameter. */
-template <class Launch, void (*body)(const Launch &)> static host_fill::Kernel make_kernel(const char *name)
+template <class Launch, void (*body)(const Launch &), unsigned max_threads = GPU_MAX_THREADS>
+static host_fill::Kernel make_kernel(const char *name)
 {
     const simt::Body call = [](const void *parameter) { body(*static_cast<const Launch *>(parameter)); };
-    return {name, sizeof(Launch), GPU_MAX_THREADS, call};
+    return {name, sizeof(Launch), max_threads, call};
 }
 
 const std::vector<host_fill::Kernel> host_fill::kernels = {
     make_kernel<gpu_launch, fill>("draftmeta_fill"),
-    make_kernel<gpu_launch, gpu_fill_lengths>("draftmeta_fill_lengths"),
+    make_kernel<gpu_lengths, gpu_fill_lengths, GPU_MAX_LENGTHS_THREADS>("draftmeta_fill_lengths"),
     make_kernel<gpu_launch, gpu_fill_set>("draftmeta_fill_set"),
     make_kernel<gpu_launch_many, gpu_fill_many>("draftmeta_fill_many"),
     make_kernel<gpu_launch_many, gpu_fill_many_sets>("draftmeta_fill_many_sets"),
