@@ -9,13 +9,12 @@
  * and includes it where threadIdx, blockIdx, blockDim, __shared__ and __syncthreads mean what they do in CUDA and HIP.
  *
  * One launch, no workspace, and no block waits for another: a block that needs a sum over earlier requests computes it.
- * Blocks have roles (gpu_blocks). Row blocks write everything per request and the lengths per token. A schedule block
- * writes one schedule. Table blocks write page-table rows.
+ * Blocks have roles (gpu_blocks). Row blocks write everything per request and the lengths per token. Schedule blocks
+ * write schedules. Table blocks write page-table rows.
  *
- * The time of a small fill is that of fetching instructions for the first time, and of dependent loads. So requests
- * that are one to a thread are first tried on the small path: 32-bit sums, and loops over a request's few tokens. It
- * notices by itself when a request is too large for that, and the general path follows. Loops that run a few times are
- * not unrolled. */
+ * The time of a small fill is that of dependent loads and of the instructions between them, executed one after the
+ * other. So loads are issued before anything looks at one of them, sums within a request are closed forms, common kinds
+ * of jobs have kernels of their own in which the compiler drops what they do without, and their sums have 32 bits. */
 #ifndef DRAFTMETA_GPU_FILL_H
 #define DRAFTMETA_GPU_FILL_H
 
@@ -24,20 +23,31 @@
 
 enum {
     GPU_MIN_WARP = 32,
-    GPU_MAX_WARPS = GPU_MAX_THREADS / GPU_MIN_WARP,
-    GPU_SMALL_KV = 1 << 22, /* with this and GPU_SMALL_KEPT no sum over a block's requests leaves an int32 */
-    GPU_IN_FLIGHT = 4,      /* columns that a thread loads before it stores the first */
-    GPU_QUADS = 8,          /* 16-byte loads on their way together; where that is enough, few */
-    GPU_FEW_QUADS = 2
+    GPU_MAX_WARPS = GPU_THREADS / GPU_MIN_WARP,
+    GPU_SHORT_RUN = 16, /* the most tokens of a request that its lane writes alone */
+    GPU_IN_FLIGHT = 4,  /* loads on their way together: columns, requests, */
+    GPU_QUADS = 8,      /* and four lengths at once; where that is enough, few */
+    GPU_FEW_QUADS = 2,
+    GPU_WARP_PREFIX = 1024, /* the tokens of so many requests are summed by each warp for itself */
+    GPU_SMALL_KV = 1 << 22  /* of a small schedule: the most KV tokens of a request; so no sum leaves 32 bits */
 };
 
 /* The sums that a job needs. */
 enum { SUM_TOKENS = 1, SUM_KV = 2, SUM_SPARSE = 4 };
 
+/* Over requests. In 64 bits they are exact. In 32 bits, for jobs without a report, tokens count up to the capacity and
+ * the others are the low bits, which is all that such a job stores. */
 template <class Int> struct gpu_sums {
     Int tokens, kv, sparse;
 };
-typedef gpu_sums<uint64_t> sums;
+
+/* What counts tokens, beside sums of that type. */
+template <class Int> struct gpu_index {
+    typedef int64_t type;
+};
+template <> struct gpu_index<uint32_t> {
+    typedef int32_t type;
+};
 
 typedef struct gpu_request {
     int32_t r, kv, q;
@@ -64,6 +74,11 @@ DM_FN int gpu_lane()
     return (int)threadIdx.x % gpu_warp_size();
 }
 
+DM_FN int gpu_warp()
+{
+    return (int)threadIdx.x / gpu_warp_size();
+}
+
 DM_FN gpu_raw gpu_load(const dm_job &job, int64_t r)
 {
     if (r >= job.num_requests)
@@ -87,18 +102,29 @@ DM_FN gpu_request gpu_read(const dm_job &job, int64_t r)
     return gpu_clamp(job, r, gpu_load(job, r));
 }
 
-/* Whether the small path can hold the request. */
-DM_FN bool gpu_is_small(const gpu_request &req)
-{
-    return req.q <= GPU_SHORT_RUN && req.kv < GPU_SMALL_KV;
-}
-
 /* ---- Sums over requests ---- */
 
 DM_FN unsigned gpu_sums_of_rows(const dm_job &job)
 {
     return (job.flags & DM_JOB_EXTEND ? SUM_TOKENS : 0) | (job.flags & DM_JOB_CU_SEQLENS_K ? SUM_KV : 0) |
            (job.flags & DM_JOB_DSA_CU_SEQLENS_K ? SUM_SPARSE : 0);
+}
+
+/* The most tokens that a sum of the type counts. */
+template <class Int> DM_FN Int gpu_most(const dm_job &job)
+{
+    return sizeof(Int) == sizeof(uint32_t) ? (Int)job.capacity : (Int)INT64_MAX;
+}
+
+template <class Int> DM_FN Int gpu_least(Int a, Int b)
+{
+    return a < b ? a : b;
+}
+
+/* A length as memory has it, clamped and as far as it counts. */
+template <class Int> DM_FN Int gpu_kept(int32_t q, Int most)
+{
+    return gpu_least((Int)(q < 0 ? 0 : q), most);
 }
 
 template <class Int> DM_FN void gpu_add(gpu_sums<Int> &to, const gpu_sums<Int> &from)
@@ -108,28 +134,24 @@ template <class Int> DM_FN void gpu_add(gpu_sums<Int> &to, const gpu_sums<Int> &
     to.sparse += from.sparse;
 }
 
-DM_FN sums gpu_sums_of(const dm_job &job, const gpu_request &req, unsigned wanted)
+/* dm_sparse_prefix; in 32 bits, and without pools, it is zeros, then first, first + 1, ... up to topk. */
+template <class Int> DM_FN Int gpu_sparse_prefix(const dm_job &job, int32_t kv, int32_t q, int64_t j)
 {
-    sums s = {(uint64_t)req.q, (uint64_t)req.kv, 0};
-    if (wanted & SUM_SPARSE)
-        s.sparse = dm_sparse_prefix(&job, req.kv, req.q, req.q);
-    return s;
+    if (sizeof(Int) > sizeof(uint32_t) || job.pool_size > 1)
+        return (Int)dm_sparse_prefix(&job, kv, q, j);
+    const int32_t before = kv - q + 1, first = before > 0 ? before : 0, zeros = first - before;
+    const int32_t n = j > zeros ? (int32_t)j - zeros : 0, room = job.topk - first > 0 ? job.topk - first : 0;
+    const uint32_t rising = (uint32_t)(room < n ? room : n);
+    return (Int)(rising * (uint32_t)first + (uint32_t)((uint64_t)rising * (rising - 1) / 2) +
+                 ((uint32_t)n - rising) * (uint32_t)job.topk);
 }
 
-/* dm_sparse_prefix for small requests: zeros, then first, first + 1, ... up to topk. */
-DM_FN uint32_t gpu_small_prefix(const dm_job &job, int32_t kv, int32_t q, int32_t j)
+template <class Int> DM_FN gpu_sums<Int> gpu_sums_of(const dm_job &job, const gpu_request &req, unsigned wanted)
 {
-    const int32_t zeros = q - kv - 1 > 0 ? q - kv - 1 : 0, first = kv - q + 1 > 0 ? kv - q + 1 : 0;
-    const int32_t n = j > zeros ? j - zeros : 0;
-    if (job.pool_size > 1) {
-        uint32_t sum = 0;
-#pragma unroll 1
-        for (int i = 0; i < n; i++)
-            sum += (uint32_t)dm_sparse(first + i, job.topk, job.pool_size);
-        return sum;
-    }
-    const int32_t room = job.topk - first > 0 ? job.topk - first : 0, rising = room < n ? room : n;
-    return (uint32_t)(rising * first + rising * (rising - 1) / 2 + (n - rising) * job.topk);
+    gpu_sums<Int> s = {gpu_kept(req.q, gpu_most<Int>(job)), (Int)req.kv, 0};
+    if (wanted & SUM_SPARSE)
+        s.sparse = gpu_sparse_prefix<Int>(job, req.kv, req.q, req.q);
+    return s;
 }
 
 /* One 16-byte load. */
@@ -137,56 +159,80 @@ typedef struct alignas(16) gpu_quad {
     int32_t a, b, c, d;
 } gpu_quad;
 
-DM_FN uint32_t gpu_or_zero(int32_t v)
+/* Up to BATCH loads on their way together: the tokens of every step-th four requests from quads[i] downwards. */
+template <int BATCH, class Int> DM_FN Int gpu_tokens_of_batch(const gpu_quad *quads, Int most, int i, int step)
 {
-    return v < 0 ? 0 : (uint32_t)v;
+    gpu_quad batch[BATCH];
+    Int sum = 0;
+#pragma unroll
+    for (int k = 0; k < BATCH; k++)
+        batch[k] = i >= k * step ? quads[i - k * step] : gpu_quad{0, 0, 0, 0};
+#pragma unroll
+    for (int k = 0; k < BATCH; k++)
+        sum += gpu_kept(batch[k].a, most) + gpu_kept(batch[k].b, most) + gpu_kept(batch[k].c, most) +
+               gpu_kept(batch[k].d, most);
+    return sum;
 }
 
-/* The tokens of every step-th request of 0 .. end - 1, from first on. The usual type has a loop of its own, with
- * several loads in flight. It runs from the end: blocks with other ends then ask for other lines at the same time. */
-DM_FN uint64_t gpu_share_of_tokens(const dm_job &job, int64_t end, int first, int step)
+/* The tokens of every step-th request, or four requests, of 0 .. end - 1, from first on. It runs from the end: blocks
+ * with other ends then ask for other lines at the same time. */
+template <class Int> DM_FN Int gpu_tokens_of_some(const int32_t *lengths, Int most, int32_t end, int first, int step)
 {
-    uint64_t share = 0;
-    uint32_t flags = 0;
-    if (job.flags & (DM_JOB_EXTEND64 | DM_JOB_QUERY_START)) {
+    const gpu_quad *quads = (const gpu_quad *)lengths;
+    const int32_t num_quads = (uintptr_t)lengths % sizeof(gpu_quad) ? 0 : end / 4;
+    Int sum = 0;
+    if (num_quads <= GPU_FEW_QUADS * step) {
+        sum = gpu_tokens_of_batch<GPU_FEW_QUADS>(quads, most, num_quads - 1 - first, step);
+    } else {
 #pragma unroll 1
-        for (int64_t r = first; r < end; r += step)
-            share += (uint32_t)dm_q(&job, r, &flags);
-        return share;
+        for (int i = num_quads - 1 - first; i >= 0; i -= GPU_QUADS * step)
+            sum = gpu_least(sum + gpu_tokens_of_batch<GPU_QUADS>(quads, most, i, step), most);
     }
-    const int32_t *lengths = (const int32_t *)job.extend;
-    int64_t rest = 0;
-    if (end >= 4 * step && (uintptr_t)lengths % sizeof(gpu_quad) == 0) {
-        const gpu_quad *quads = (const gpu_quad *)job.extend;
-        rest = end / 4 * 4;
-#pragma unroll 8
-        for (int i = (int)(rest / 4) - 1 - first; i >= 0; i -= step) {
-            const gpu_quad quad = quads[i];
-            share += gpu_or_zero(quad.a) + gpu_or_zero(quad.b); /* two of them fit 32 bits */
-            share += gpu_or_zero(quad.c) + gpu_or_zero(quad.d);
-        }
-    }
-#pragma unroll 4
-    for (int64_t r = rest + first; r < end; r += step)
-        share += gpu_or_zero(lengths[r]);
-    return share;
+#pragma unroll 1
+    for (int32_t r = 4 * num_quads + first; r < end; r += step)
+        sum = gpu_least(sum + gpu_kept(lengths[r], most), most);
+    return sum;
+}
+
+/* The same for the job's requests begin .. end - 1, in whatever form it has their lengths. */
+template <class Int> DM_FN Int gpu_tokens_of_share(const dm_job &job, int32_t begin, int32_t end, int first, int step)
+{
+    const Int most = gpu_most<Int>(job);
+    uint32_t flags = 0;
+    Int sum = 0;
+    if (!(job.flags & (DM_JOB_EXTEND64 | DM_JOB_QUERY_START)))
+        return gpu_tokens_of_some((const int32_t *)job.extend + begin, most, end - begin, first, step);
+#pragma unroll 1
+    for (int64_t r = (int64_t)begin + first; r < end; r += step)
+        sum = gpu_least(sum + gpu_kept(dm_q(&job, r, &flags), most), most);
+    return sum;
 }
 
 /* This thread's share of the sums over requests 0 .. end - 1. */
-DM_FN sums gpu_share_before(const dm_job &job, int64_t end, unsigned wanted)
+template <class Int> DM_FN gpu_sums<Int> gpu_share_before(const dm_job &job, int32_t end, unsigned wanted)
 {
-    sums share = {0, 0, 0};
+    gpu_sums<Int> share = {0, 0, 0};
     if (!(wanted & (SUM_KV | SUM_SPARSE))) {
-        share.tokens = gpu_share_of_tokens(job, end, (int)threadIdx.x, (int)blockDim.x);
+        share.tokens = gpu_tokens_of_share<Int>(job, 0, end, (int)threadIdx.x, (int)blockDim.x);
         return share;
     }
-#pragma unroll 2
-    for (int64_t r = threadIdx.x; r < end; r += blockDim.x)
-        gpu_add(share, gpu_sums_of(job, gpu_read(job, r), wanted));
+#pragma unroll 1
+    for (int64_t r = threadIdx.x; r < end; r += GPU_IN_FLIGHT * blockDim.x) {
+        gpu_raw raw[GPU_IN_FLIGHT];
+#pragma unroll
+        for (int i = 0; i < GPU_IN_FLIGHT; i++)
+            raw[i] = gpu_load(job, r + i * blockDim.x < end ? r + i * blockDim.x : INT32_MAX);
+#pragma unroll
+        for (int i = 0; i < GPU_IN_FLIGHT; i++) {
+            const int64_t other = r + i * blockDim.x < end ? r + i * blockDim.x : INT32_MAX;
+            gpu_add(share, gpu_sums_of<Int>(job, gpu_clamp(job, other, raw[i]), wanted));
+        }
+        share.tokens = gpu_least(share.tokens, gpu_most<Int>(job));
+    }
     return share;
 }
 
-/* Inclusive over the first lanes of the warp. */
+/* Inclusive over the warp. */
 template <class Int> DM_FN gpu_sums<Int> gpu_warp_scan(gpu_sums<Int> s, unsigned wanted, int lanes)
 {
 #pragma unroll 1
@@ -216,25 +262,19 @@ template <class Int> DM_FN gpu_sums<Int> gpu_broadcast(const gpu_sums<Int> &s, u
 template <class Int> struct gpu_scan_result {
     gpu_sums<Int> before; /* over the block's earlier requests */
     gpu_sums<Int> total;  /* over the block's requests */
-    bool any;             /* whether any thread brought a mark */
 };
 
 /* Over the block, one request a thread, of which the first requests count: exclusive. Has one barrier; a block that
  * comes here twice puts another between. */
-template <class Int>
-DM_FN gpu_scan_result<Int> gpu_scan(const gpu_sums<Int> &own, unsigned wanted, int requests, bool mark)
+template <class Int> DM_FN gpu_scan_result<Int> gpu_scan(const gpu_sums<Int> &own, unsigned wanted, int requests)
 {
     __shared__ gpu_sums<Int> totals[GPU_MAX_WARPS];
-    __shared__ bool marks[GPU_MAX_WARPS];
-    const int warp_size = gpu_warp_size(), warp = (int)threadIdx.x / warp_size;
-    const int lanes = requests < warp_size ? requests : warp_size, warps = (requests + warp_size - 1) / warp_size;
+    const int warp_size = gpu_warp_size(), warp = gpu_warp(), warps = (requests + warp_size - 1) / warp_size;
+    const int lanes = requests < warp_size ? requests : warp_size;
     const gpu_sums<Int> up = gpu_warp_scan(own, wanted, lanes);
-    const bool marked = gpu_ballot(mark) != 0;
-    gpu_scan_result<Int> scan = {{up.tokens - own.tokens, up.kv - own.kv, up.sparse - own.sparse}, {0, 0, 0}, false};
-    if (gpu_lane() == lanes - 1 && warp < warps) {
+    gpu_scan_result<Int> scan = {{up.tokens - own.tokens, up.kv - own.kv, up.sparse - own.sparse}, {0, 0, 0}};
+    if (gpu_lane() == lanes - 1 && warp < warps)
         totals[warp] = up;
-        marks[warp] = marked;
-    }
     __syncthreads();
 #pragma unroll /* so that all loads are on their way together */
     for (int w = 0; w < GPU_MAX_WARPS; w++) {
@@ -243,19 +283,26 @@ DM_FN gpu_scan_result<Int> gpu_scan(const gpu_sums<Int> &own, unsigned wanted, i
         if (w < warp)
             gpu_add(scan.before, totals[w]);
         gpu_add(scan.total, totals[w]);
-        scan.any |= marks[w];
     }
     return scan;
 }
 
-/* The sum of all threads' shares: each warp puts its part, and behind a barrier every thread may gather them. */
-typedef struct gpu_shares {
-    sums of_warp[GPU_MAX_WARPS];
-} gpu_shares;
-
-DM_FN void gpu_put_share(gpu_shares &shares, const sums &share, unsigned wanted)
+/* The same where one warp has all requests, and no other comes here: without a barrier. */
+template <class Int> DM_FN gpu_scan_result<Int> gpu_scan_alone(const gpu_sums<Int> &own, unsigned wanted, int requests)
 {
-    sums sum = {0, 0, 0};
+    const gpu_sums<Int> up = gpu_warp_scan(own, wanted, requests);
+    return gpu_scan_result<Int>{{up.tokens - own.tokens, up.kv - own.kv, up.sparse - own.sparse},
+                                gpu_broadcast(up, wanted, requests - 1)};
+}
+
+/* The sum of all threads' shares: each warp puts its part, and behind a barrier every thread may gather them. */
+template <class Int> struct gpu_shares {
+    gpu_sums<Int> of_warp[GPU_MAX_WARPS];
+};
+
+template <class Int> DM_FN void gpu_put_share(gpu_shares<Int> &shares, const gpu_sums<Int> &share, unsigned wanted)
+{
+    gpu_sums<Int> sum = {0, 0, 0};
     if (wanted & SUM_TOKENS)
         sum.tokens = gpu_warp_sum(share.tokens);
     if (wanted & SUM_KV)
@@ -263,13 +310,13 @@ DM_FN void gpu_put_share(gpu_shares &shares, const sums &share, unsigned wanted)
     if (wanted & SUM_SPARSE)
         sum.sparse = gpu_warp_sum(share.sparse);
     if (gpu_lane() == 0)
-        shares.of_warp[threadIdx.x / gpu_warp_size()] = sum;
+        shares.of_warp[gpu_warp()] = sum;
 }
 
-DM_FN sums gpu_gather_shares(const gpu_shares &shares)
+template <class Int> DM_FN gpu_sums<Int> gpu_gather_shares(const gpu_shares<Int> &shares)
 {
     const int warps = (int)blockDim.x / gpu_warp_size();
-    sums sum = {0, 0, 0};
+    gpu_sums<Int> sum = {0, 0, 0};
 #pragma unroll /* so that all loads are on their way together */
     for (int w = 0; w < GPU_MAX_WARPS; w++)
         if (w < warps)
@@ -279,8 +326,8 @@ DM_FN sums gpu_gather_shares(const gpu_shares &shares)
 
 /* ---- Row blocks ---- */
 
-/* Which of the row blocks of a chunk this is, of 1 << shift. They share the tokens of a tile on the small path, and the
- * range of all tokens on the general one. The first also writes what is per request. */
+/* Which of the row blocks of a chunk this is, of 1 << shift: they share the range of all tokens. The first also writes
+ * what is per request. */
 typedef struct gpu_slice {
     int index, shift;
     int64_t tokens; /* of its range */
@@ -340,53 +387,88 @@ DM_FN void gpu_write_lengths(const dm_job &job, int32_t r, int32_t kv, int64_t t
         job.context_lens[t] = job.flags & DM_JOB_CONTEXT_PER_REQUEST ? kv : e;
 }
 
-/* Tokens first, first + step, ... of one request, as far as they are in the slice and below the capacity. */
-DM_FN void gpu_write_tokens(const dm_job &job, const gpu_request &req, const sums &before, const gpu_slice &slice,
-                            int first, int step)
+/* Tokens of one request, of which before says where they begin: those of the slice, as far as there is room, and one
+ * more, at which the prefix ends. */
+template <class Int> struct gpu_run {
+    typedef typename gpu_index<Int>::type Index;
+    Index offset, begin, end; /* begin .. end - 1 of the request's tokens */
+    Index room;               /* those from here on are dropped */
+};
+
+template <class Int>
+DM_FN gpu_run<Int> gpu_run_of(const dm_job &job, const gpu_request &req, const gpu_sums<Int> &before,
+                              const gpu_slice &slice)
 {
-    const int64_t offset = (int64_t)before.tokens, high = gpu_min(gpu_high(slice), job.capacity + 1);
-    const int64_t end = gpu_min(high - offset, req.q);
+    typedef typename gpu_index<Int>::type Index;
+    const Index offset = (Index)before.tokens, room = (Index)job.capacity - offset;
+    const Index high = slice.index + 1 < 1 << slice.shift ? (Index)gpu_high(slice) - offset : room + 1;
+    const Index low = (Index)gpu_low(slice) - offset;
+    return gpu_run<Int>{offset, low > 0 ? low : 0, gpu_least<Index>(gpu_least<Index>(high, room + 1), req.q), room};
+}
+
+/* By one lane. */
+template <class Int>
+DM_FN void gpu_write_short_run(const dm_job &job, const gpu_request &req, const gpu_sums<Int> &before,
+                               const gpu_run<Int> &run)
+{
+    typedef typename gpu_index<Int>::type Index;
+    Int sparse = before.sparse;
+    int32_t e = req.kv - req.q + 1 + (int32_t)run.begin;
+    if (run.begin > 0 && job.flags & DM_JOB_DSA_CU_SEQLENS_K)
+        sparse += gpu_sparse_prefix<Int>(job, req.kv, req.q, run.begin);
 #pragma unroll 1
-    for (int64_t j = gpu_max(gpu_low(slice) - offset, 0) + first; j < end; j += step) {
-        const int64_t t = offset + j;
-        if (t < job.capacity)
-            gpu_write_lengths(job, req.r, req.kv, t, dm_expanded(req.kv, req.q, j));
-        if (job.flags & DM_JOB_DSA_CU_SEQLENS_K) { /* at the capacity itself too: there the prefix ends */
-            const uint64_t sparse = before.sparse + dm_sparse_prefix(&job, req.kv, req.q, j);
-            if (gpu_store(&job.dsa_cu_seqlens_k[t], sparse))
+    for (Index j = run.begin; j < run.end; j++, e++) {
+        const int32_t seen = e < 0 ? 0 : e;
+        if (j < run.room)
+            gpu_write_lengths(job, req.r, req.kv, run.offset + j, seen);
+        if (job.flags & DM_JOB_DSA_CU_SEQLENS_K) {
+            if (gpu_store(&job.dsa_cu_seqlens_k[run.offset + j], sparse))
+                gpu_report(job, DM_REPORT_NARROW, 0);
+            sparse += (Int)dm_sparse(seen, job.topk, job.pool_size);
+        }
+    }
+}
+
+/* By a warp. */
+template <class Int>
+DM_FN void gpu_write_long_run(const dm_job &job, const gpu_request &req, const gpu_sums<Int> &before,
+                              const gpu_run<Int> &run)
+{
+    typedef typename gpu_index<Int>::type Index;
+#pragma unroll 1
+    for (Index j = run.begin + gpu_lane(); j < run.end; j += gpu_warp_size()) {
+        if (j < run.room)
+            gpu_write_lengths(job, req.r, req.kv, run.offset + j, dm_expanded(req.kv, req.q, j));
+        if (job.flags & DM_JOB_DSA_CU_SEQLENS_K) {
+            const Int sparse = before.sparse + gpu_sparse_prefix<Int>(job, req.kv, req.q, j);
+            if (gpu_store(&job.dsa_cu_seqlens_k[run.offset + j], sparse))
                 gpu_report(job, DM_REPORT_NARROW, 0);
         }
     }
 }
 
-/* Each lane writes its request's tokens if they are few (GPU_SHORT_RUN); then the warp writes the long requests one by
- * one. */
-DM_FN void gpu_write_runs(const dm_job &job, const gpu_request &req, const sums &before, const gpu_slice &slice)
+/* Each lane writes its request's tokens if they are few; then the warp writes the long runs one by one. */
+template <class Int>
+DM_FN void gpu_write_runs(const dm_job &job, const gpu_request &req, const gpu_sums<Int> &before,
+                          const gpu_slice &slice)
 {
-    uint64_t long_lanes = (uint64_t)gpu_ballot(req.q > GPU_SHORT_RUN);
-    gpu_request run = req;
-    sums run_before = before;
-    int first = 0, step = 1;
-    if (req.q > GPU_SHORT_RUN)
-        run.q = 0;
-    for (int lane = -1;;) {
-        gpu_write_tokens(job, run, run_before, slice, first, step);
-        if (!long_lanes)
-            return;
-        for (lane++; !(long_lanes & 1); long_lanes >>= 1)
-            lane++;
-        long_lanes >>= 1;
-        run.r = gpu_from_lane(req.r, lane);
-        run.kv = gpu_from_lane(req.kv, lane);
-        run.q = gpu_from_lane(req.q, lane);
-        run_before = gpu_broadcast(before, SUM_TOKENS | SUM_SPARSE, lane);
-        first = gpu_lane();
-        step = gpu_warp_size();
+    const bool is_long = req.q > GPU_SHORT_RUN;
+    uint64_t long_lanes = (uint64_t)gpu_ballot(is_long);
+    if (!is_long)
+        gpu_write_short_run(job, req, before, gpu_run_of(job, req, before, slice));
+#pragma unroll 1
+    for (int lane = 0; long_lanes; lane++, long_lanes >>= 1) {
+        if (!(long_lanes & 1))
+            continue;
+        const gpu_request its = {gpu_from_lane(req.r, lane), gpu_from_lane(req.kv, lane), gpu_from_lane(req.q, lane),
+                                 0};
+        const gpu_sums<Int> its_before = gpu_broadcast(before, SUM_TOKENS | SUM_SPARSE, lane);
+        gpu_write_long_run(job, its, its_before, gpu_run_of(job, its, its_before, slice));
     }
 }
 
 /* Tokens behind the last request's, and the end of their prefix. */
-DM_FN void gpu_write_padding(const dm_job &job, const sums &total, const gpu_slice &slice, int threads)
+DM_FN void gpu_write_padding(const dm_job &job, const gpu_sums<uint64_t> &total, const gpu_slice &slice, int threads)
 {
     const int64_t tokens = (int64_t)total.tokens, written = dm_tokens_written(&job, tokens), high = gpu_high(slice);
 #pragma unroll 1
@@ -410,7 +492,7 @@ DM_FN void gpu_write_padding(const dm_job &job, const sums &total, const gpu_sli
 }
 
 /* By one thread of the job: the ends of the prefixes, and what only the totals show. */
-DM_FN void gpu_write_ends(const dm_job &job, const sums &total)
+DM_FN void gpu_write_ends(const dm_job &job, const gpu_sums<uint64_t> &total)
 {
     const int64_t tokens = (int64_t)total.tokens;
     const uint64_t kept = (uint64_t)gpu_min(tokens, job.capacity);
@@ -428,7 +510,7 @@ DM_FN void gpu_write_ends(const dm_job &job, const sums &total)
 }
 
 /* Behind the last request, by the block's first threads: padding and ends. */
-DM_FN void gpu_finish_rows(const dm_job &job, const sums &total, const gpu_slice &slice, int threads)
+DM_FN void gpu_finish_rows(const dm_job &job, const gpu_sums<uint64_t> &total, const gpu_slice &slice, int threads)
 {
     const uint32_t ends = DM_JOB_CU_SEQLENS_Q | DM_JOB_CU_SEQLENS_K | DM_JOB_NUM_TOKENS | DM_JOB_REPORT;
     if (job.flags & ends && slice.index == 0 && (int)threadIdx.x == threads - 1)
@@ -437,128 +519,55 @@ DM_FN void gpu_finish_rows(const dm_job &job, const sums &total, const gpu_slice
         gpu_write_padding(job, total, slice, threads);
 }
 
-DM_FN gpu_sums<uint32_t> gpu_small_sums_of(const dm_job &job, const gpu_request &req, unsigned wanted)
+/* The tokens of the first r requests where all have the same number. */
+template <class Int> DM_FN Int gpu_even_tokens(const dm_job &job, int64_t r)
 {
-    gpu_sums<uint32_t> own = {(uint32_t)req.q, (uint32_t)req.kv, 0};
-    if (wanted & SUM_SPARSE && gpu_is_small(req))
-        own.sparse = gpu_small_prefix(job, req.kv, req.q, req.q);
-    return own;
+    const uint64_t tokens = (uint64_t)gpu_min(r, job.num_requests) * (uint32_t)job.extend_len;
+    return (Int)gpu_least(tokens, (uint64_t)gpu_most<Int>(job));
 }
 
-/* A small request's tokens, by one lane. base, and in it before: the sums before the request. */
-DM_FN void gpu_write_lane_tokens(const dm_job &job, const gpu_request &req, const sums &base,
-                                 const gpu_sums<uint32_t> &before)
-{
-    const int64_t first = (int64_t)(base.tokens + before.tokens), room = job.capacity - first;
-    uint64_t sparse = base.sparse + before.sparse;
-    int32_t e = req.kv - req.q + 1;
-#pragma unroll 1
-    for (int32_t j = 0; j < req.q && j <= room; j++, e++) {
-        const int32_t seen = e < 0 ? 0 : e;
-        if (j < room)
-            gpu_write_lengths(job, req.r, req.kv, first + j, seen);
-        if (job.flags & DM_JOB_DSA_CU_SEQLENS_K) { /* at the capacity itself too: there the prefix ends */
-            if (gpu_store(&job.dsa_cu_seqlens_k[first + j], sparse))
-                gpu_report(job, DM_REPORT_NARROW, 0);
-            sparse += (uint32_t)dm_sparse(seen, job.topk, job.pool_size);
-        }
-    }
-}
-
-/* All of the job's rows by one warp, a request a lane, if there are so few and each is small: no barrier stands before
- * the writes. */
-DM_FN bool gpu_fill_few_rows(const dm_job &job, const gpu_slice &slice)
-{
-    __shared__ bool is_large;
-    if ((int)threadIdx.x < gpu_warp_size()) {
-        const unsigned wanted = gpu_sums_of_rows(job) | SUM_TOKENS;
-        const int requests = job.padded_requests;
-        gpu_request req = gpu_read(job, threadIdx.x);
-        const gpu_sums<uint32_t> own = gpu_small_sums_of(job, req, wanted), up = gpu_warp_scan(own, wanted, requests);
-        const bool any_large = gpu_ballot(!gpu_is_small(req)) != 0;
-        if (!any_large && slice.index == 0) {
-            const gpu_sums<uint32_t> before = {up.tokens - own.tokens, up.kv - own.kv, up.sparse - own.sparse};
-            if (job.flags & DM_JOB_TOKENS)
-                gpu_write_lane_tokens(job, req, sums{0, 0, 0}, before);
-            if ((int)threadIdx.x < requests)
-                gpu_write_request(job, req, before.tokens, before.kv);
-            const gpu_sums<uint32_t> total = gpu_broadcast(up, wanted, requests ? requests - 1 : 0);
-            gpu_finish_rows(job, sums{total.tokens, total.kv, total.sparse}, gpu_slice{0, 0, 0}, gpu_warp_size());
-        }
-        if (threadIdx.x == 0)
-            is_large = any_large;
-    }
-    __syncthreads();
-    return !is_large;
-}
-
-/* On the small path a slice has every (1 << shift)-th group of requests. */
-DM_FN bool gpu_has_thread(const gpu_slice &slice)
-{
-    return (((int)threadIdx.x / GPU_GROUP) & ((1 << slice.shift) - 1)) == slice.index;
-}
-
-/* The slice's part of a tile whose requests are small, one a thread. base, and in it the scan: the sums before. */
-DM_FN void gpu_write_small_tile(const dm_job &job, gpu_request &req, int requests, const sums &base,
-                                const gpu_scan_result<uint32_t> &scan, const gpu_slice &slice)
-{
-    if ((int)threadIdx.x >= requests || !gpu_has_thread(slice))
-        return;
-    if (job.flags & DM_JOB_TOKENS)
-        gpu_write_lane_tokens(job, req, base, scan.before);
-    gpu_write_request(job, req, base.tokens + scan.before.tokens, base.kv + scan.before.kv);
-}
-
-/* The slice's part of a tile of any requests; adds its sums to base. */
-DM_FN void gpu_fill_tile(const dm_job &job, gpu_request &req, int requests, sums &base, const gpu_slice &slice)
-{
-    const unsigned wanted = gpu_sums_of_rows(job) | SUM_TOKENS;
-    gpu_scan_result<uint64_t> scan = gpu_scan(gpu_sums_of(job, req, wanted), wanted, requests, false);
-    gpu_add(scan.before, base);
-    if (slice.index == 0 && (int)threadIdx.x < requests)
-        gpu_write_request(job, req, scan.before.tokens, scan.before.kv);
-    if (job.flags & DM_JOB_TOKENS)
-        gpu_write_runs(job, req, scan.before, slice);
-    gpu_add(base, scan.total);
-}
-
-DM_FN void gpu_fill_rows(const dm_job &job, const gpu_blocks &blocks, gpu_shares &shares, int chunk, int index)
+/* The block's requests, a tile of one a thread at a time. */
+template <class Int>
+DM_FN void gpu_fill_rows(const dm_job &job, const gpu_blocks &blocks, gpu_shares<Int> &shares, int chunk, int index)
 {
     const gpu_slice slice = {index, blocks.slice_shift, blocks.slice};
-    if (blocks.small && job.padded_requests <= gpu_warp_size() && gpu_fill_few_rows(job, slice))
-        return;
     const unsigned wanted = gpu_sums_of_rows(job);
-    const int64_t first = (int64_t)chunk * blocks.chunk, before = gpu_min(first, job.num_requests);
-    const int64_t end = gpu_min(first + blocks.chunk, job.padded_requests);
-    sums base = {wanted & SUM_TOKENS ? 0 : (uint64_t)before * (uint32_t)job.extend_len, 0, 0};
+    const bool is_alone = job.padded_requests <= gpu_warp_size(), is_even = !(wanted & SUM_TOKENS);
+    const int64_t first = (int64_t)chunk * blocks.chunk, end = gpu_min(first + blocks.chunk, job.padded_requests);
+    const int32_t before = (int32_t)gpu_min(first, job.num_requests);
+    if (is_alone && gpu_warp() > 0)
+        return;
     gpu_raw raw = gpu_load(job, first + threadIdx.x);
-    const bool redo = before > 0 && wanted;
-    if (redo)
-        gpu_put_share(shares, gpu_share_before(job, before, wanted), wanted);
+    if (before > 0 && wanted)
+        gpu_put_share(shares, gpu_share_before<Int>(job, before, wanted), wanted);
+    gpu_sums<Int> base = {0, 0, 0};
     for (int64_t tile = first; tile < end; tile += blockDim.x) {
+        const int64_t r = tile + threadIdx.x;
         const int requests = (int)gpu_min(end - tile, blockDim.x);
-        gpu_request req = gpu_clamp(job, tile + threadIdx.x, raw);
-        gpu_scan_result<uint32_t> scan = {{0, 0, 0}, {0, 0, 0}, true};
+        gpu_request req = gpu_clamp(job, r, raw);
+        const gpu_sums<Int> own = gpu_sums_of<Int>(job, req, wanted);
         if (tile + blockDim.x < end)
-            raw = gpu_load(job, tile + blockDim.x + threadIdx.x);
+            raw = gpu_load(job, r + blockDim.x);
         if (tile != first)
             __syncthreads(); /* the last tile's readers are done */
-        if (blocks.small)
-            scan = gpu_scan(gpu_small_sums_of(job, req, wanted | SUM_TOKENS), wanted | SUM_TOKENS, requests,
-                            !gpu_is_small(req));
-        else
-            __syncthreads();
-        if (redo && tile == first)
-            gpu_add(base, gpu_gather_shares(shares));
-        if (scan.any) {
-            gpu_fill_tile(job, req, requests, base, slice);
-        } else {
-            gpu_write_small_tile(job, req, requests, base, scan, slice);
-            gpu_add(base, sums{scan.total.tokens, scan.total.kv, scan.total.sparse});
-        }
+        gpu_scan_result<Int> scan = is_alone ? gpu_scan_alone(own, wanted, requests) : gpu_scan(own, wanted, requests);
+        if (tile == first && before > 0 && wanted)
+            base = gpu_gather_shares(shares);
+        gpu_add(scan.before, base);
+        if (is_even)
+            scan.before.tokens = gpu_even_tokens<Int>(job, r);
+        if (job.flags & DM_JOB_TOKENS)
+            gpu_write_runs(job, req, scan.before, slice);
+        if (slice.index == 0 && (int)threadIdx.x < requests)
+            gpu_write_request(job, req, scan.before.tokens, scan.before.kv);
+        gpu_add(base, scan.total);
+        base.tokens = gpu_least(base.tokens, gpu_most<Int>(job));
     }
+    if (is_even)
+        base.tokens = gpu_even_tokens<Int>(job, job.num_requests);
     if (end == job.padded_requests)
-        gpu_finish_rows(job, base, slice, (int)blockDim.x);
+        gpu_finish_rows(job, gpu_sums<uint64_t>{base.tokens, base.kv, base.sparse}, slice,
+                        is_alone ? gpu_warp_size() : (int)blockDim.x);
 }
 
 /* ---- Table blocks ---- */
@@ -567,15 +576,14 @@ DM_FN void gpu_fill_rows(const dm_job &job, const gpu_blocks &blocks, gpu_shares
 typedef struct gpu_table {
     int32_t *data;
     int64_t stride, cols;
-    int32_t live;
-    int32_t step; /* elements of the source between two columns */
-    bool divide;  /* slots become pages */
+    uint32_t live, step; /* step: elements of the source between two columns */
+    bool divide;         /* slots become pages */
 } gpu_table;
 
 DM_FN gpu_table gpu_slot_table(const dm_job &job, int32_t kv)
 {
     return gpu_table{
-        job.page_table_1, job.page_table_1_stride, job.page_table_1_cols, (int32_t)dm_live_slots(&job, kv), 1, false};
+        job.page_table_1, job.page_table_1_stride, job.page_table_1_cols, (uint32_t)dm_live_slots(&job, kv), 1, false};
 }
 
 DM_FN gpu_table gpu_page_table(const dm_job &job, int32_t kv)
@@ -584,21 +592,28 @@ DM_FN gpu_table gpu_page_table(const dm_job &job, int32_t kv)
     return gpu_table{job.page_table,
                      job.page_table_stride,
                      job.page_table_cols,
-                     (int32_t)dm_live_pages(&job, kv),
-                     divide ? job.page_size : 1,
+                     (uint32_t)dm_live_pages(&job, kv),
+                     divide ? (uint32_t)job.page_size : 1,
                      divide};
 }
 
-/* The rows of one request, and this thread's part of their columns: first, first + across, ... */
+/* A thread's part of the rows of a request: columns column, column + across, ... of rows row, row + down, ... */
+typedef struct gpu_part {
+    uint32_t column, across;
+    int32_t row, down;
+} gpu_part;
+
+/* The rows of one request: count, from token t on. */
 typedef struct gpu_rows {
     int64_t t, count;
-    int64_t first, across;
 } gpu_rows;
 
-DM_FN void gpu_store_column(int32_t *out, int64_t stride, int64_t rows, int32_t value)
+DM_FN void gpu_store_column(const gpu_table &table, const gpu_rows &rows, const gpu_part &part, int64_t c,
+                            int32_t value)
 {
+    int32_t *out = table.data + (rows.t + part.row) * table.stride + c;
 #pragma unroll 1
-    for (int64_t i = 0; i < rows; i++, out += stride)
+    for (int64_t i = part.row; i < rows.count; i += part.down, out += part.down * table.stride)
         *out = value;
 }
 
@@ -607,37 +622,37 @@ typedef struct gpu_batch {
     int32_t slots[GPU_IN_FLIGHT];
 } gpu_batch;
 
-DM_FN void gpu_load_columns(const gpu_table &table, const int32_t *source, int64_t c, int64_t across, gpu_batch &batch)
+DM_FN void gpu_load_columns(const gpu_table &table, const int32_t *source, uint32_t c, uint32_t across,
+                            gpu_batch &batch)
 {
 #pragma unroll
-    for (int i = 0; i < GPU_IN_FLIGHT; i++)
+    for (uint32_t i = 0; i < GPU_IN_FLIGHT; i++)
         if (c + i * across < table.live)
-            batch.slots[i] = source[(c + i * across) * table.step];
+            batch.slots[i] = source[(uint64_t)(c + i * across) * table.step];
 }
 
 /* batch holds the first columns already. */
 DM_FN void gpu_write_columns(const dm_job &job, const gpu_table &table, const int32_t *source, const gpu_rows &rows,
-                             gpu_batch &batch)
+                             const gpu_part &part, gpu_batch &batch)
 {
-    int32_t *out = table.data + rows.t * table.stride;
 #pragma unroll 1
-    for (int64_t c = rows.first; c < table.live;) {
+    for (uint32_t c = part.column; c < table.live;) {
 #pragma unroll
-        for (int i = 0; i < GPU_IN_FLIGHT; i++)
-            if (c + i * rows.across < table.live)
-                gpu_store_column(out + c + i * rows.across, table.stride, rows.count,
+        for (uint32_t i = 0; i < GPU_IN_FLIGHT; i++)
+            if (c + i * part.across < table.live)
+                gpu_store_column(table, rows, part, c + i * part.across,
                                  table.divide ? dm_page_of(&job, batch.slots[i]) : batch.slots[i]);
-        c += GPU_IN_FLIGHT * rows.across;
-        gpu_load_columns(table, source, c, rows.across, batch);
+        c += GPU_IN_FLIGHT * part.across;
+        gpu_load_columns(table, source, c, part.across, batch);
     }
 }
 
 /* Zeroes the columns behind the live ones. */
-DM_FN void gpu_clear_columns(const gpu_table &table, const gpu_rows &rows)
+DM_FN void gpu_clear_columns(const gpu_table &table, const gpu_rows &rows, const gpu_part &part)
 {
 #pragma unroll 1
-    for (int64_t c = table.live + rows.first; c < table.cols; c += rows.across)
-        gpu_store_column(table.data + rows.t * table.stride + c, table.stride, rows.count, 0);
+    for (int64_t c = (int64_t)table.live + part.column; c < table.cols; c += part.across)
+        gpu_store_column(table, rows, part, c, 0);
 }
 
 /* A request whose rows are to be written, with the first columns on their way. */
@@ -648,87 +663,117 @@ typedef struct gpu_pending {
     gpu_batch batch;
 } gpu_pending;
 
+/* A request's place in the source, and its lengths, as they are in memory. */
+typedef struct gpu_raw_row {
+    gpu_raw lengths;
+    int64_t row;
+} gpu_raw_row;
+
 DM_FN gpu_table gpu_first_table(const dm_job &job, int32_t kv)
 {
     return job.page_table ? gpu_page_table(job, kv) : gpu_slot_table(job, kv);
 }
 
-DM_FN void gpu_begin_tables(const dm_job &job, int64_t r, int64_t first, int64_t across, gpu_pending &pending)
+DM_FN gpu_raw_row gpu_load_row(const dm_job &job, int64_t r)
 {
-    const int64_t index = job.pool ? dm_load(job.pool, job.flags & DM_JOB_POOL64, r) : r; /* beside the lengths */
-    pending.req = gpu_read(job, r);
-    const int64_t row = dm_row_of(&job, index, &pending.req.flags);
+    if (r >= job.num_requests)
+        return gpu_raw_row{{0, 0}, 0};
+    return gpu_raw_row{gpu_load(job, r), job.pool ? dm_load(job.pool, job.flags & DM_JOB_POOL64, r) : r};
+}
+
+/* Behind the last request there is one without live columns. */
+DM_FN void gpu_begin_tables(const dm_job &job, int64_t r, const gpu_raw_row &raw, const gpu_part &part,
+                            gpu_pending &pending)
+{
+    pending.req = gpu_clamp(job, r, raw.lengths);
+    const int64_t row = dm_row_of(&job, raw.row, &pending.req.flags);
     pending.source = job.source + (row < 0 ? 0 : row) * job.source_stride;
     if (row < 0)
         pending.req.kv = 0;
     pending.table = gpu_first_table(job, pending.req.kv);
-    gpu_load_columns(pending.table, pending.source, first, across, pending.batch);
+    gpu_load_columns(pending.table, pending.source, part.column, part.across, pending.batch);
 }
 
-DM_FN void gpu_write_tables(const dm_job &job, gpu_pending &pending, const gpu_rows &rows)
+DM_FN void gpu_write_tables(const dm_job &job, gpu_pending &pending, const gpu_rows &rows, const gpu_part &part)
 {
     const bool full = job.flags & DM_JOB_FULL_ROWS;
-    gpu_write_columns(job, pending.table, pending.source, rows, pending.batch);
+    gpu_write_columns(job, pending.table, pending.source, rows, part, pending.batch);
     if (full)
-        gpu_clear_columns(pending.table, rows);
+        gpu_clear_columns(pending.table, rows, part);
     if (!job.page_table || !job.page_table_1)
         return;
     const gpu_table slots = gpu_slot_table(job, pending.req.kv);
-    gpu_load_columns(slots, pending.source, rows.first, rows.across, pending.batch);
-    gpu_write_columns(job, slots, pending.source, rows, pending.batch);
+    gpu_load_columns(slots, pending.source, part.column, part.across, pending.batch);
+    gpu_write_columns(job, slots, pending.source, rows, part, pending.batch);
     if (full)
-        gpu_clear_columns(slots, rows);
+        gpu_clear_columns(slots, rows, part);
 }
 
-/* The tokens before request r. The whole block comes here together. Where that takes a lane a few loads at most, each
- * warp sums by itself, without a barrier. */
-DM_FN int64_t gpu_tokens_before(const dm_job &job, gpu_shares &shares, int64_t r)
+/* The whole block comes here together. The sum over the block's requests before the team's first one, r, is by the
+ * warp; that over the requests before the block's first one too where they are few, else by the block. */
+template <class Int>
+DM_FN Int gpu_tokens_share(const dm_job &job, gpu_shares<Int> &shares, int32_t block_first, int32_t r)
 {
-    if (!(job.flags & DM_JOB_EXTEND))
-        return r * job.extend_len;
-    if (r <= 4 * gpu_warp_size())
-        return (int64_t)gpu_warp_sum(gpu_share_of_tokens(job, r, gpu_lane(), gpu_warp_size()));
-    gpu_put_share(shares, sums{gpu_share_of_tokens(job, r, (int)threadIdx.x, (int)blockDim.x), 0, 0}, SUM_TOKENS);
+    const int step = gpu_warp_size();
+    if (block_first <= GPU_WARP_PREFIX)
+        return gpu_tokens_of_share<Int>(job, 0, r, gpu_lane(), step);
+    const Int share = gpu_tokens_of_share<Int>(job, 0, block_first, (int)threadIdx.x, (int)blockDim.x);
+    gpu_put_share(shares, gpu_sums<Int>{share, 0, 0}, SUM_TOKENS);
+    return gpu_tokens_of_share<Int>(job, block_first, r, gpu_lane(), step);
+}
+
+template <class Int> DM_FN int64_t gpu_tokens_before(gpu_shares<Int> &shares, int32_t block_first, Int share)
+{
+    const Int tokens = gpu_warp_sum(share);
+    if (block_first <= GPU_WARP_PREFIX)
+        return (int64_t)tokens;
     __syncthreads();
-    return (int64_t)gpu_gather_shares(shares).tokens;
+    return (int64_t)(tokens + gpu_gather_shares(shares).tokens);
 }
 
 /* Rows T .. E - 1: all their columns are zero. */
-DM_FN void gpu_pad_tables(const dm_job &job, gpu_shares &shares, int split, int split_shift)
+DM_FN void gpu_pad_tables(const dm_job &job, gpu_pending &pending, int64_t t, const gpu_part &part)
 {
-    const int64_t t = gpu_tokens_before(job, shares, job.num_requests), across = (int64_t)blockDim.x << split_shift;
-    const gpu_rows rows = {t, dm_tokens_written(&job, t) - t, (int64_t)split * blockDim.x + threadIdx.x, across};
-    gpu_pending none = {{0, 0, 0, 0}, job.source, gpu_first_table(job, 0), {{0}}};
-    gpu_write_tables(job, none, rows);
+    gpu_write_tables(job, pending, gpu_rows{t, dm_tokens_written(&job, t) - t}, part);
 }
 
-/* A block has 1 << team_shift teams of threads, each of which writes the rows of one request at a time. */
-DM_FN void gpu_fill_tables(const dm_job &job, const gpu_blocks &blocks, gpu_shares &shares, int group, int split)
+/* The block's number among those that write tables. Each team of GPU_TEAM threads writes a group of requests, or a part
+ * of the rows and columns of one; the last group, behind the requests, may be the padding. */
+template <class Int>
+DM_FN void gpu_fill_tables(const dm_job &job, const gpu_blocks &blocks, gpu_shares<Int> &shares, int block)
 {
-    const int64_t first = (int64_t)group * blocks.group, end = gpu_min(first + blocks.group, job.num_requests);
+    const int part_shift = blocks.column_shift + blocks.row_shift, teams = (int)blockDim.x / GPU_TEAM;
+    const int team = block * teams + (int)threadIdx.x / GPU_TEAM, thread = (int)threadIdx.x % GPU_TEAM;
+    const int columns = team & ((1 << blocks.column_shift) - 1);
+    const int rows = (team & ((1 << part_shift) - 1)) >> blocks.column_shift;
+    const int lanes = 1 << blocks.lane_shift, down = GPU_TEAM >> blocks.lane_shift;
+    const gpu_part part = {(uint32_t)(columns * lanes + (thread & (lanes - 1))), (uint32_t)lanes << blocks.column_shift,
+                           rows * down + (thread >> blocks.lane_shift), down << blocks.row_shift};
+    const int64_t first = (int64_t)(team >> part_shift) * blocks.group;
+    const int64_t end = gpu_min(first + blocks.group, job.num_requests);
+    const int32_t from = (int32_t)gpu_min(first, job.num_requests);
+    const int32_t block_first =
+        (int32_t)gpu_min((int64_t)(block * teams >> part_shift) * blocks.group, job.num_requests);
+    gpu_raw_row raw = gpu_load_row(job, first);
+    gpu_pending pending;
+    Int share = 0;
+    if (job.flags & DM_JOB_EXTEND)
+        share = gpu_tokens_share(job, shares, block_first, from);
+    gpu_begin_tables(job, first, raw, part, pending);
+    int64_t t = (int64_t)from * job.extend_len;
+    if (job.flags & DM_JOB_EXTEND)
+        t = gpu_tokens_before(shares, block_first, share);
     if (first >= job.num_requests) {
-        if (blocks.padding_group)
-            gpu_pad_tables(job, shares, split, blocks.split_shift);
+        if (blocks.padding_group && team >> part_shift == blocks.groups)
+            gpu_pad_tables(job, pending, t, part);
         return;
     }
-    const int team_threads = (int)blockDim.x >> blocks.team_shift, team = (int)threadIdx.x / team_threads;
-    const int64_t column = (int64_t)split * team_threads + (int)threadIdx.x % team_threads;
-    const int64_t across = (int64_t)team_threads << blocks.split_shift;
-    gpu_pending pending;
-    int64_t r = first + team;
-    if (r < end)
-        gpu_begin_tables(job, r, column, across, pending);
-    int64_t t = gpu_tokens_before(job, shares, first);
-    int64_t behind = first; /* t is the first token of this request */
-#pragma unroll 1
-    while (r < end) {
-        uint32_t flags = 0;
-        for (; behind < r; behind++)
-            t += dm_q(&job, behind, &flags);
-        gpu_write_tables(job, pending, gpu_rows{t, gpu_min(pending.req.q, job.capacity - t), column, across});
-        r += 1 << blocks.team_shift;
-        if (r < end)
-            gpu_begin_tables(job, r, column, across, pending);
+    for (int64_t r = first;;) {
+        gpu_write_tables(job, pending, gpu_rows{t, gpu_min(pending.req.q, job.capacity - t)}, part);
+        t += pending.req.q;
+        if (++r >= end)
+            return;
+        gpu_begin_tables(job, r, gpu_load_row(job, r), part, pending);
     }
 }
 
@@ -736,7 +781,7 @@ DM_FN void gpu_fill_tables(const dm_job &job, const gpu_blocks &blocks, gpu_shar
 
 /* The prefixes at the first request of every thread's chunk, and over all. */
 typedef struct gpu_chunk_sums {
-    uint64_t tokens[GPU_MAX_THREADS + 1], segments[GPU_MAX_THREADS + 1];
+    uint64_t tokens[GPU_THREADS + 1], segments[GPU_THREADS + 1];
 } gpu_chunk_sums;
 
 /* A place among the requests, with the tokens and segments before it. */
@@ -760,14 +805,14 @@ DM_FN int64_t gpu_requests_per_thread(const dm_job &job)
 DM_FN void gpu_sum_chunks(const dm_job &job, const dm_job_schedule &s, gpu_chunk_sums &chunks)
 {
     const int64_t per_thread = gpu_requests_per_thread(job), first = threadIdx.x * per_thread;
-    sums own = {0, 0, 0};
+    gpu_sums<uint64_t> own = {0, 0, 0};
 #pragma unroll 1
     for (int64_t r = first; r < gpu_min(first + per_thread, job.num_requests); r++) {
         const gpu_request req = gpu_read(job, r);
         own.tokens += (uint64_t)req.q;
         own.kv += gpu_segments_of(s, req);
     }
-    const gpu_scan_result<uint64_t> scan = gpu_scan(own, SUM_TOKENS | SUM_KV, (int)blockDim.x, false);
+    const gpu_scan_result<uint64_t> scan = gpu_scan(own, SUM_TOKENS | SUM_KV, (int)blockDim.x);
     chunks.tokens[threadIdx.x] = scan.before.tokens;
     chunks.segments[threadIdx.x] = scan.before.kv;
     if (threadIdx.x == 0) {
@@ -896,21 +941,49 @@ DM_FN void gpu_write_small_entry(const dm_job &job, const dm_job_schedule &s, co
     dm_put_entry(&s, slot, unit, start - before * atoms, segments);
 }
 
-/* All requests at once, one a thread, if each of them is small and none is dropped; returns whether it was so. */
-DM_FN bool gpu_fill_small_schedule(const dm_job &job, const dm_job_schedule &s, gpu_small_place *places)
+/* Whether sums over so few requests fit 32 bits, and loops over its tokens are short. */
+DM_FN bool gpu_is_small(const gpu_request &req)
 {
-    const gpu_request req = gpu_read(job, threadIdx.x);
-    const gpu_sums<uint32_t> own = {(uint32_t)req.q, gpu_few_segments_of(s, req), 0};
-    const gpu_scan_result<uint32_t> scan = gpu_scan(own, SUM_TOKENS | SUM_KV, job.num_requests, !gpu_is_small(req));
-    if (scan.any || scan.total.tokens > job.capacity)
+    return req.q <= GPU_SHORT_RUN && req.kv < GPU_SMALL_KV;
+}
+
+/* The slots that a block writes: first + its thread, and on in steps. */
+typedef struct gpu_slots {
+    uint32_t first, step;
+} gpu_slots;
+
+/* All requests at once, a few a thread, if each of them is small and none is dropped; returns whether it was so. */
+DM_FN bool gpu_fill_small_schedule(const dm_job &job, const dm_job_schedule &s, gpu_small_place *places,
+                                   const gpu_slots &slots)
+{
+    const int32_t per_thread = (int32_t)gpu_requests_per_thread(job), first = (int32_t)threadIdx.x * per_thread;
+    gpu_raw raw[GPU_SMALL_PER_THREAD];
+    gpu_small_place own[GPU_SMALL_PER_THREAD];
+    gpu_sums<uint32_t> sum = {0, 0, 0}; /* tokens, segments, and how many requests are not small */
+#pragma unroll
+    for (int i = 0; i < GPU_SMALL_PER_THREAD; i++)
+        raw[i] = gpu_load(job, i < per_thread ? first + i : INT32_MAX);
+#pragma unroll
+    for (int i = 0; i < GPU_SMALL_PER_THREAD; i++) {
+        const gpu_request req = gpu_clamp(job, i < per_thread ? first + i : INT32_MAX, raw[i]);
+        own[i] = gpu_small_place{sum.tokens, sum.kv, req.kv, req.q};
+        sum.tokens += (uint32_t)gpu_least<int32_t>(req.q, GPU_SHORT_RUN);
+        sum.kv += gpu_few_segments_of(s, req);
+        sum.sparse += !gpu_is_small(req);
+    }
+    const gpu_scan_result<uint32_t> scan = gpu_scan(sum, SUM_TOKENS | SUM_KV | SUM_SPARSE, (int)blockDim.x);
+    if (scan.total.sparse || scan.total.tokens > job.capacity)
         return false;
-    if ((int)threadIdx.x < job.num_requests)
-        places[threadIdx.x] = gpu_small_place{scan.before.tokens, scan.before.kv, req.kv, req.q};
+#pragma unroll
+    for (int i = 0; i < GPU_SMALL_PER_THREAD; i++)
+        if (i < per_thread && first + i < job.num_requests)
+            places[first + i] = gpu_small_place{scan.before.tokens + own[i].tokens, scan.before.kv + own[i].segments,
+                                                own[i].kv, own[i].q};
     __syncthreads();
     const int64_t covered = dm_units_covered(&job, &s, dm_tokens_written(&job, scan.total.tokens));
     const uint32_t total = scan.total.kv * (uint32_t)s.atoms;
 #pragma unroll 1
-    for (uint32_t slot = threadIdx.x; slot <= (uint32_t)s.slots; slot += blockDim.x) {
+    for (uint32_t slot = slots.first; slot <= (uint32_t)s.slots; slot += slots.step) {
         const uint64_t start = dm_slot_start(&s, total, slot);
         if (start < total)
             gpu_write_small_entry(job, s, places, slot, (uint32_t)start);
@@ -921,26 +994,30 @@ DM_FN bool gpu_fill_small_schedule(const dm_job &job, const dm_job_schedule &s, 
 }
 
 /* What the roles keep in shared memory; a block has one role. */
-typedef union gpu_shared {
-    gpu_shares shares;
-    gpu_small_place places[GPU_MAX_THREADS];
+template <class Int> union gpu_shared {
+    gpu_shares<Int> shares;
+    gpu_small_place places[GPU_SMALL_REQUESTS];
     gpu_chunk_sums chunks;
-} gpu_shared;
+};
 
-DM_FN void gpu_fill_schedule(const dm_job &job, const dm_job_schedule &s, gpu_shared &shared, bool small)
+/* The block's number among those that write schedules. */
+DM_FN void gpu_fill_schedule(const dm_job &job, const dm_job_schedule *schedules, const gpu_blocks &blocks,
+                             gpu_small_place *places, gpu_chunk_sums &chunks, int block)
 {
-    if (small) {
-        if (gpu_fill_small_schedule(job, s, shared.places))
+    const int number = block >> blocks.slots_shift, slice = block & ((1 << blocks.slots_shift) - 1);
+    const dm_job_schedule &s = schedules[schedules[0].table ? number : 1];
+    const gpu_slots slots = {slice * blockDim.x + threadIdx.x, blockDim.x << blocks.slots_shift};
+    if (blocks.small_schedules) {
+        if (gpu_fill_small_schedule(job, s, places, slots))
             return;
         __syncthreads(); /* the scan's readers are done */
     }
-    gpu_chunk_sums &chunks = shared.chunks;
     gpu_sum_chunks(job, s, chunks);
     const int64_t written = dm_tokens_written(&job, (int64_t)chunks.tokens[blockDim.x]);
     const int64_t covered = dm_units_covered(&job, &s, written);
     const uint64_t total = gpu_covered_segments(job, s, chunks, covered) * (uint64_t)s.atoms;
 #pragma unroll 1
-    for (uint32_t slot = threadIdx.x; slot <= (uint32_t)s.slots; slot += blockDim.x) {
+    for (uint32_t slot = slots.first; slot <= (uint32_t)s.slots; slot += slots.step) {
         const uint64_t start = dm_slot_start(&s, total, slot);
         if (start < total)
             gpu_write_entry(job, s, chunks, slot, start);
@@ -951,89 +1028,31 @@ DM_FN void gpu_fill_schedule(const dm_job &job, const dm_job_schedule &s, gpu_sh
 
 /* ---- Lengths alone ---- */
 
-/* Offsets count at most this many tokens of a request: what is behind the capacity is dropped anyway, and so sums fit
- * 32 bits. */
-DM_FN uint32_t gpu_kept(const gpu_lengths &in, int32_t q)
-{
-    const int32_t least = q < in.capacity ? q : in.capacity;
-    return (uint32_t)(least < 0 ? 0 : least);
-}
-
-DM_FN uint32_t gpu_least(uint32_t a, uint32_t b)
-{
-    return a < b ? a : b;
-}
-
-/* Up to BATCH loads on their way together: the tokens of every step-th four requests from quads[i] downwards. */
-template <int BATCH> DM_FN uint32_t gpu_kept_of_batch(const gpu_lengths &in, int i, int step)
-{
-    const gpu_quad *quads = (const gpu_quad *)in.extend;
-    gpu_quad batch[BATCH];
-    uint32_t sum = 0, kept = 0;
-    int32_t all = 0;
-#pragma unroll
-    for (int k = 0; k < BATCH; k++)
-        batch[k] = i >= k * step ? quads[i - k * step] : gpu_quad{0, 0, 0, 0};
-#pragma unroll
-    for (int k = 0; k < BATCH; k++) {
-        sum += (uint32_t)batch[k].a + (uint32_t)batch[k].b + (uint32_t)batch[k].c + (uint32_t)batch[k].d;
-        all |= batch[k].a | batch[k].b | batch[k].c | batch[k].d;
-    }
-    if ((uint32_t)all < GPU_MAX_LENGTHS_CAPACITY) /* so is each of them, and none is negative */
-        return sum;
-#pragma unroll
-    for (int k = 0; k < BATCH; k++)
-        kept +=
-            gpu_kept(in, batch[k].a) + gpu_kept(in, batch[k].b) + gpu_kept(in, batch[k].c) + gpu_kept(in, batch[k].d);
-    return kept;
-}
-
-/* The tokens of every step-th four requests of 0 .. end - 1, from first on: up to the capacity. end is divisible by 4.
- * It runs from the end: blocks with other ends then ask for other lines at the same time. */
-DM_FN uint32_t gpu_kept_of_some(const gpu_lengths &in, int32_t end, int first, int step)
-{
-    uint32_t kept = 0;
-    int i = end / 4 - 1 - first;
-    if (end / 4 <= GPU_FEW_QUADS * step)
-        return gpu_kept_of_batch<GPU_FEW_QUADS>(in, i, step);
-#pragma unroll 1
-    for (; i >= 0; i -= GPU_QUADS * step)
-        kept = gpu_least(kept + gpu_kept_of_batch<GPU_QUADS>(in, i, step), (uint32_t)in.capacity);
-    return kept;
-}
-
 /* Tokens first, first + step, ... of n of a request, whose first one is at offset and sees e. */
-DM_FN void gpu_write_expanded(const gpu_lengths &in, uint32_t offset, int32_t n, int32_t e, int first, int step)
+DM_FN void gpu_write_expanded(const gpu_lengths &in, int32_t offset, int32_t n, int32_t e, int first, int step)
 {
-    int32_t *expanded = in.seqlens_expanded ? in.seqlens_expanded + offset : nullptr;
-    int32_t *sparse = in.dsa_cache_seqlens ? in.dsa_cache_seqlens + offset : nullptr;
 #pragma unroll 1
-    for (int32_t j = first; j < n; j += 4 * step) {
-#pragma unroll
-        for (int32_t i = 0; i < 4; i++) {
-            const int32_t k = j + i * step;
-            if (k >= n)
-                continue;
-            const int32_t seen = e + k < 0 ? 0 : e + k;
-            if (expanded)
-                expanded[k] = seen;
-            if (sparse)
-                sparse[k] = seen < in.topk ? seen : in.topk;
-        }
+    for (int32_t j = first; j < n; j += step) {
+        const int32_t seen = e + j < 0 ? 0 : e + j;
+        if (in.seqlens_expanded)
+            in.seqlens_expanded[offset + j] = seen;
+        if (in.dsa_cache_seqlens)
+            in.dsa_cache_seqlens[offset + j] = gpu_least(seen, in.topk);
     }
 }
 
 /* A request a lane: each writes its own if it is short; then the warp writes the long ones together. */
-DM_FN void gpu_write_requests(const gpu_lengths &in, uint32_t offset, int32_t q, int32_t e)
+DM_FN void gpu_write_requests(const gpu_lengths &in, uint32_t tokens_before, int32_t q, int32_t e)
 {
-    const uint32_t from = gpu_least(offset, (uint32_t)in.capacity);
-    const int32_t n = (int32_t)gpu_least(gpu_kept(in, q), (uint32_t)in.capacity - from);
+    const int32_t offset = (int32_t)gpu_least(tokens_before, (uint32_t)in.capacity);
+    const int32_t n = gpu_least(q < 0 ? 0 : q, in.capacity - offset);
     uint64_t long_lanes = (uint64_t)gpu_ballot(n > GPU_SHORT_RUN);
-    gpu_write_expanded(in, from, n > GPU_SHORT_RUN ? 0 : n, e, 0, 1);
+    if (n <= GPU_SHORT_RUN)
+        gpu_write_expanded(in, offset, n, e, 0, 1);
 #pragma unroll 1
     for (int lane = 0; long_lanes; lane++, long_lanes >>= 1)
         if (long_lanes & 1)
-            gpu_write_expanded(in, gpu_from_lane(from, lane), gpu_from_lane(n, lane), gpu_from_lane(e, lane),
+            gpu_write_expanded(in, gpu_from_lane(offset, lane), gpu_from_lane(n, lane), gpu_from_lane(e, lane),
                                gpu_lane(), gpu_warp_size());
 }
 
@@ -1046,113 +1065,90 @@ DM_FN uint32_t gpu_inclusive(uint32_t v)
     return v;
 }
 
-/* seq_lens[r] and q of a request, before their clamps. */
-typedef struct gpu_pair {
-    int64_t seq;
-    int32_t q;
-} gpu_pair;
-
-DM_FN gpu_pair gpu_load_pair(const gpu_lengths &in, int32_t r)
-{
-    if (r >= in.num_requests)
-        return gpu_pair{0, 0};
-    return gpu_pair{dm_load(in.seq_lens, in.seq64, r), in.extend[r]};
-}
-
-DM_FN int32_t gpu_first_seen(const gpu_lengths &in, const gpu_pair &pair)
-{
-    uint32_t flags = 0;
-    const int32_t kv = dm_clamp_length(dm_add_clamped(pair.seq, in.seq_len_bias), 0, &flags);
-    return kv - (pair.q < 0 ? 0 : pair.q) + 1;
-}
-
-/* A warp's requests, one a lane, without the help of others. */
-DM_FN void gpu_fill_lengths_by_warp(const gpu_lengths &in)
-{
-    const int32_t r = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), first = r - gpu_lane();
-    if (first >= in.num_requests)
-        return;
-    const gpu_pair pair = gpu_load_pair(in, r);
-    uint32_t before = 0;
-    if (first)
-        before = gpu_warp_sum(gpu_kept_of_some(in, first, gpu_lane(), gpu_warp_size()));
-    const uint32_t own = gpu_kept(in, pair.q), offset = before + gpu_inclusive(own) - own;
-    gpu_write_requests(in, offset, pair.q, gpu_first_seen(in, pair));
-}
-
-/* A block's requests, one a thread: all of its threads sum what is before them. */
-DM_FN void gpu_fill_lengths_by_block(const gpu_lengths &in)
-{
-    __shared__ struct {
-        uint32_t share, total;
-    } sums_of[GPU_MAX_LENGTHS_THREADS / GPU_MIN_WARP];
-    const int warp = (int)threadIdx.x / gpu_warp_size(), warps = (int)blockDim.x / gpu_warp_size();
-    const int32_t first = (int32_t)blockIdx.x * in.chunk, r = first + (int32_t)threadIdx.x;
-    const gpu_pair pair = gpu_load_pair(in, (int)threadIdx.x < in.chunk ? r : in.num_requests);
-    const uint32_t share = gpu_warp_sum(gpu_kept_of_some(in, first, (int)threadIdx.x, (int)blockDim.x));
-    const uint32_t own = gpu_kept(in, pair.q), up = gpu_inclusive(own);
-    if (gpu_lane() == gpu_warp_size() - 1)
-        sums_of[warp] = {gpu_least(share, (uint32_t)in.capacity), gpu_least(up, (uint32_t)in.capacity)};
-    __syncthreads();
-    uint32_t offset = up - own;
-#pragma unroll /* so that all loads are on their way together */
-    for (int w = 0; w < GPU_MAX_LENGTHS_THREADS / GPU_MIN_WARP; w++)
-        if (w < warps)
-            offset += sums_of[w].share + (w < warp ? sums_of[w].total : 0);
-    gpu_write_requests(in, offset, pair.q, gpu_first_seen(in, pair));
-}
-
+/* A warp's requests, one a lane, without the help of others; or a block's, one a thread, all of which sum what is
+ * before them. */
 DM_FN void gpu_fill_lengths(const gpu_lengths &in)
 {
-    if (in.chunk)
-        gpu_fill_lengths_by_block(in);
-    else
-        gpu_fill_lengths_by_warp(in);
+    __shared__ uint32_t shares[GPU_MAX_WARPS], totals[GPU_MAX_WARPS];
+    const uint32_t most = (uint32_t)in.capacity;
+    const int32_t r = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), warp_first = r - gpu_lane();
+    const bool is_there = r < in.num_requests;
+    const int64_t seq = is_there ? dm_load(in.seq_lens, in.seq64, r) : 0;
+    const int32_t q = is_there ? in.extend[r] : 0;
+    uint32_t before = 0;
+    if (in.by_block) {
+        before = gpu_tokens_of_some(in.extend, most, r - (int32_t)threadIdx.x, (int)threadIdx.x, (int)blockDim.x);
+        before = gpu_warp_sum(before);
+    } else if (warp_first > 0) {
+        before = gpu_warp_sum(gpu_tokens_of_some(in.extend, most, warp_first, gpu_lane(), gpu_warp_size()));
+    }
+    const uint32_t own = gpu_kept(q, most), up = gpu_inclusive(own);
+    if (in.by_block) {
+        if (gpu_lane() == gpu_warp_size() - 1) {
+            shares[gpu_warp()] = before;
+            totals[gpu_warp()] = up;
+        }
+        __syncthreads();
+        before = 0;
+#pragma unroll /* so that all loads are on their way together */
+        for (int w = 0; w < GPU_MAX_WARPS; w++)
+            if (w < (int)blockDim.x / gpu_warp_size())
+                before = gpu_least(before + shares[w], most) + (w < gpu_warp() ? totals[w] : 0);
+    }
+    uint32_t flags = 0;
+    const int32_t kv = dm_clamp_length(dm_add_clamped(seq, in.seq_len_bias), 0, &flags);
+    gpu_write_requests(in, before + up - own, q, kv - (q < 0 ? 0 : q) + 1);
 }
 
 /* ---- The kernels' bodies ---- */
 
 /* Block number block of the job. schedules are the job's, in memory that can be indexed. */
+template <class Int>
 DM_FN void gpu_fill(const dm_job &job, const dm_job_schedule *schedules, const gpu_blocks &blocks, int block)
 {
-    __shared__ gpu_shared shared;
+    __shared__ gpu_shared<Int> shared;
     const int rows = blocks.row_chunks << blocks.slice_shift, tables = rows + blocks.schedules;
-    if (block >= tables) {
-        const int split = (block - tables) & ((1 << blocks.split_shift) - 1);
-        gpu_fill_tables(job, blocks, shared.shares, (block - tables) >> blocks.split_shift, split);
-    } else if (block >= rows) {
-        gpu_fill_schedule(job, schedules[schedules[0].table ? block - rows : 1], shared,
-                          blocks.small && job.num_requests <= (int)blockDim.x);
-    } else {
-        gpu_fill_rows(job, blocks, shared.shares, block >> blocks.slice_shift, block & ((1 << blocks.slice_shift) - 1));
-    }
+    if (block >= tables)
+        gpu_fill_tables<Int>(job, blocks, shared.shares, block - tables);
+    else if (block >= rows)
+        gpu_fill_schedule(job, schedules, blocks, shared.places, shared.chunks, block - rows);
+    else
+        gpu_fill_rows<Int>(job, blocks, shared.shares, block >> blocks.slice_shift,
+                           block & ((1 << blocks.slice_shift) - 1));
 }
 
-/* The job as far as its kind is known: the compiler drops all that the kind does without. */
-DM_FN dm_job gpu_known_job(const dm_job &job, uint32_t free, uint32_t fixed)
+/* A job of the kind that has kernels of its own, as far as it is known: the compiler drops what it does without. */
+DM_FN dm_job gpu_known_set(const dm_job &job)
 {
     dm_job known = job;
-    known.flags = (job.flags & free) | fixed;
-    known.pool_size = 1;
-    known.padded_tokens = 0;
+    known.flags = (job.flags & GPU_SET_FREE) | GPU_SET_FIXED;
     known.page_table_1 = nullptr;
     known.page_shift = job.page_shift & 31;
     return known;
 }
 
+DM_FN void gpu_fill_any(const gpu_launch &launch)
+{
+    gpu_fill<uint64_t>(launch.job, launch.job.schedules, launch.blocks, (int)blockIdx.x);
+}
+
 DM_FN void gpu_fill_set(const gpu_launch &launch)
 {
-    gpu_fill(gpu_known_job(launch.job, GPU_SET_FREE, GPU_SET_FIXED), launch.job.schedules, launch.blocks,
-             (int)blockIdx.x);
+    gpu_fill<uint32_t>(gpu_known_set(launch.job), launch.job.schedules, launch.blocks, (int)blockIdx.x);
 }
 
 /* Which job of the launch this block works for; *block becomes its number among that job's. */
 DM_FN int gpu_job_of_block(const gpu_launch_many &launch, int *block)
 {
-    int k = 0;
-    while ((int)blockIdx.x >= launch.blocks[k].end)
-        k++;
-    *block = (int)blockIdx.x - (k ? launch.blocks[k - 1].end : 0);
+    int k = 0, first = 0;
+#pragma unroll /* so that all ends are operands, not loads one after the other */
+    for (int i = 0; i < DM_FILL_MANY_MAX - 1; i++) {
+        if ((int)blockIdx.x < launch.ends[i])
+            continue;
+        k = i + 1;
+        first = launch.ends[i];
+    }
+    *block = (int)blockIdx.x - first;
     return k;
 }
 
@@ -1160,15 +1156,14 @@ DM_FN void gpu_fill_many(const gpu_launch_many &launch)
 {
     int block;
     const int k = gpu_job_of_block(launch, &block);
-    gpu_fill(launch.jobs[k], launch.jobs[k].schedules, launch.blocks[k], block);
+    gpu_fill<uint64_t>(launch.jobs[k], launch.jobs[k].schedules, launch.blocks[k], block);
 }
 
 DM_FN void gpu_fill_many_sets(const gpu_launch_many &launch)
 {
     int block;
     const int k = gpu_job_of_block(launch, &block);
-    gpu_fill(gpu_known_job(launch.jobs[k], GPU_SET_FREE, GPU_SET_FIXED), launch.jobs[k].schedules, launch.blocks[k],
-             block);
+    gpu_fill<uint32_t>(gpu_known_set(launch.jobs[k]), launch.jobs[k].schedules, launch.blocks[k], block);
 }
 
 #endif

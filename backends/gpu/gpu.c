@@ -336,11 +336,11 @@ dm_status gpu_check_range(void *state, const char *field, const void *ptr, size_
 /* ---- The fill ---- */
 
 enum {
-    TABLE_BLOCKS = 4, /* for each multiprocessor */
+    TABLE_TEAMS = 8,  /* for each multiprocessor */
+    ROWS_OF_PART = 8, /* the fewest rows for which another team is worth its start */
     MAX_ROW_BLOCKS = 128,
-    LENGTHS_THREADS = 64,   /* of a block whose warps are each for themselves */
-    LENGTHS_BY_WARP = 1024, /* the most requests for that */
-    TEAM_THREADS = 32
+    LENGTHS_BY_WARP_THREADS = 64,
+    LENGTHS_BY_WARP = 1024 /* the most requests for that */
 };
 
 _Static_assert(sizeof(gpu_launch_many) <= 4096, "more than drivers take as parameters");
@@ -355,11 +355,6 @@ static int64_t clamp(int64_t v, int64_t low, int64_t high)
     return v < low ? low : v > high ? high : v;
 }
 
-static unsigned threads_for(int64_t requests)
-{
-    return requests <= 128 ? 128 : 256;
-}
-
 /* The largest power of two that is at most v >= 1, as a shift. */
 static int32_t floor_log2(int64_t v)
 {
@@ -369,70 +364,85 @@ static int32_t floor_log2(int64_t v)
     return shift;
 }
 
-/* One block for every threads requests; where there are few of those, several share their tokens. */
-static void plan_rows(const dm_job *job, unsigned threads, gpu_blocks *b)
+/* The smallest power of two that is at least v >= 1, as a shift. */
+static int32_t ceil_log2(int64_t v)
 {
-    const int64_t requests = job->padded_requests, tokens = job->capacity == INT64_MAX ? 0 : job->capacity;
-    b->row_chunks = (int32_t)clamp(ceil_div(requests, threads), 1, MAX_ROW_BLOCKS);
-    b->chunk = (int32_t)clamp(ceil_div(ceil_div(requests, b->row_chunks), threads) * threads, threads, INT32_MAX);
-    const int64_t groups = ceil_div(requests < b->chunk ? requests : b->chunk, GPU_GROUP);
-    const int64_t share = tokens / ((int64_t)b->row_chunks * threads);
-    const int64_t slices = clamp(share > groups ? share : groups, 1, MAX_ROW_BLOCKS / b->row_chunks);
-    b->slice_shift = floor_log2(slices);
-    b->slice = ceil_div(tokens, (int64_t)1 << b->slice_shift);
-    b->schedules = !!job->schedules[0].table + !!job->schedules[1].table;
-    b->small = job->extend_len <= GPU_SHORT_RUN && (int64_t)job->topk + job->pool_size <= GPU_SMALL_KEPT;
+    return v == 1 ? 0 : floor_log2(v - 1) + 1;
 }
 
-/* Blocks for the tables from what the host knows: requests and declared widths; what is live shows on the device. */
-static int64_t plan_tables(const gpu_state *gpu, const dm_job *job, unsigned threads, gpu_blocks *b)
+/* One block for every GPU_THREADS requests; where these may have many tokens, several blocks share them. */
+static int64_t plan_rows(const dm_job *job, gpu_blocks *b)
+{
+    const int64_t requests = job->padded_requests, tokens = job->capacity == INT64_MAX ? 0 : job->capacity;
+    b->row_chunks = (int32_t)clamp(ceil_div(requests, GPU_THREADS), 1, MAX_ROW_BLOCKS);
+    b->chunk =
+        (int32_t)clamp(ceil_div(ceil_div(requests, b->row_chunks), GPU_THREADS) * GPU_THREADS, GPU_THREADS, INT32_MAX);
+    const int64_t per_thread = tokens / ((int64_t)b->row_chunks * GPU_THREADS);
+    b->slice_shift = floor_log2(clamp(per_thread / ROWS_OF_PART, 1, MAX_ROW_BLOCKS / b->row_chunks));
+    b->slice = ceil_div(tokens, (int64_t)1 << b->slice_shift);
+    return (int64_t)b->row_chunks << b->slice_shift;
+}
+
+static int64_t plan_schedules(const dm_job *job, gpu_blocks *b)
+{
+    int64_t slots = 1, schedules = 0;
+    for (int i = 0; i < 2; i++) {
+        if (!job->schedules[i].table)
+            continue;
+        schedules++;
+        slots = job->schedules[i].slots > slots ? job->schedules[i].slots : slots;
+    }
+    b->slots_shift = ceil_log2(clamp(ceil_div(slots + 1, GPU_THREADS), 1, MAX_ROW_BLOCKS));
+    b->schedules = (int32_t)(schedules << b->slots_shift);
+    b->small_schedules = job->num_requests <= GPU_SMALL_REQUESTS;
+    return b->schedules;
+}
+
+/* Teams for the tables from what the host knows: requests and declared widths; what is live shows on the device. */
+static int64_t plan_tables(const gpu_state *gpu, const dm_job *job, gpu_blocks *b)
 {
     b->group = 1;
     if (!(job->flags & DM_JOB_TABLES))
         return 0;
     const int64_t slots = job->page_table_1 ? job->page_table_1_cols : 0,
                   pages = job->page_table ? job->page_table_cols : 0;
-    const int64_t wanted = (int64_t)gpu->multiprocessors * TABLE_BLOCKS;
+    const int64_t teams = (int64_t)gpu->multiprocessors * TABLE_TEAMS, width = slots > pages ? slots : pages;
     const int64_t requests = clamp(job->num_requests, 1, INT32_MAX);
-    b->team_shift = floor_log2(clamp(ceil_div(requests, wanted), 1, threads / TEAM_THREADS));
-    b->group = (int32_t)clamp(ceil_div(requests, wanted), (int64_t)1 << b->team_shift, INT32_MAX);
+    b->group = (int32_t)ceil_div(requests, teams);
+    b->groups = (int32_t)ceil_div(job->num_requests, b->group);
     b->padding_group = job->flags & DM_JOB_FULL_ROWS && job->padded_tokens;
-    const int64_t groups = job->num_requests ? ceil_div(requests, b->group) : 0;
-    const int64_t most = clamp(ceil_div(slots > pages ? slots : pages, threads >> b->team_shift), 1, wanted);
-    b->split_shift = floor_log2(clamp(wanted / clamp(groups, 1, INT64_MAX), 1, most));
-    return (groups + b->padding_group) << b->split_shift;
+    b->lane_shift = ceil_log2(clamp(width, 1, GPU_TEAM));
+    const int64_t parts = clamp(teams / clamp(b->groups, 1, INT32_MAX), 1, teams);
+    b->column_shift = floor_log2(clamp(ceil_div(width, (int64_t)1 << b->lane_shift), 1, parts));
+    const int64_t rows = job->capacity / requests >> (6 - b->lane_shift);
+    b->row_shift = floor_log2(clamp(rows / ROWS_OF_PART, 1, parts >> b->column_shift));
+    const int64_t all = ((int64_t)b->groups + b->padding_group) << (b->column_shift + b->row_shift);
+    return ceil_div(all, GPU_THREADS / GPU_TEAM);
 }
 
-/* The blocks of one job, behind first others. */
-static gpu_blocks plan_blocks(const gpu_state *gpu, const dm_job *job, unsigned threads, int64_t first)
+/* The number of the job's blocks. */
+static int32_t plan_blocks(const gpu_state *gpu, const dm_job *job, gpu_blocks *b)
 {
-    gpu_blocks b = {0};
-    plan_rows(job, threads, &b);
-    const int64_t tables = plan_tables(gpu, job, threads, &b);
-    b.end = (int32_t)(first + ((int64_t)b.row_chunks << b.slice_shift) + b.schedules + tables);
-    return b;
+    *b = (gpu_blocks){0};
+    const int64_t rows = plan_rows(job, b), schedules = plan_schedules(job, b), tables = plan_tables(gpu, job, b);
+    return (int32_t)(rows + schedules + tables);
 }
 
-/* Without pools, odd page sizes, padding and a table of slots. */
-static bool is_plain(const dm_job *job)
+static bool is_bounded(const dm_job *job)
 {
-    return job->pool_size == 1 && job->page_shift >= 0 && !job->padded_tokens && !job->page_table_1;
-}
-
-static bool is_lengths(const dm_job *job)
-{
-    return (job->flags & ~(uint32_t)GPU_LENGTHS_FREE) == GPU_LENGTHS_FIXED && !job->schedules[0].table &&
-           !job->schedules[1].table && job->num_requests <= GPU_MAX_LENGTHS_REQUESTS &&
-           job->capacity < GPU_MAX_LENGTHS_CAPACITY && (uintptr_t)job->extend % 16 == 0;
+    return job->padded_requests <= GPU_MAX_REQUESTS && job->capacity <= GPU_MAX_CAPACITY;
 }
 
 static kernel kernel_for(const dm_job *job)
 {
-    if (!is_plain(job))
-        return FILL;
-    if ((job->flags & ~(uint32_t)GPU_SET_FREE) == GPU_SET_FIXED)
+    const bool schedules = job->schedules[0].table || job->schedules[1].table;
+    const bool plain = job->page_shift >= 0 && !job->page_table_1 && is_bounded(job);
+    if (plain && (job->flags & ~(uint32_t)GPU_SET_FREE) == GPU_SET_FIXED)
         return FILL_SET;
-    return is_lengths(job) ? FILL_LENGTHS : FILL;
+    if (plain && (job->flags & ~(uint32_t)GPU_LENGTHS_FREE) == GPU_LENGTHS_FIXED && !schedules && job->pool_size == 1 &&
+        !job->padded_tokens)
+        return FILL_LENGTHS;
+    return FILL;
 }
 
 static dm_status launch(const gpu_state *gpu, kernel which, int32_t grid, unsigned threads, void *param,
@@ -460,15 +470,10 @@ static dm_status fill_lengths(const gpu_state *gpu, const dm_job *job, dm_stream
         .seqlens_expanded = job->flags & DM_JOB_SEQLENS_EXPANDED ? job->seqlens_expanded : NULL,
         .dsa_cache_seqlens = job->flags & DM_JOB_DSA_CACHE_SEQLENS ? job->dsa_cache_seqlens : NULL,
     };
-    unsigned threads = LENGTHS_THREADS;
-    int64_t chunk = threads;
-    if (job->num_requests > LENGTHS_BY_WARP) {
-        threads = GPU_MAX_LENGTHS_THREADS;
-        chunk = clamp(ceil_div(ceil_div(job->num_requests, MAX_ROW_BLOCKS), GPU_GROUP) * GPU_GROUP, GPU_GROUP, threads);
-        param.chunk = (int32_t)chunk;
-    }
-    const int32_t grid = (int32_t)clamp(ceil_div(job->num_requests, chunk), 1, INT32_MAX);
-    return launch(gpu, FILL_LENGTHS, grid, threads, &param, stream);
+    param.by_block = job->num_requests > LENGTHS_BY_WARP;
+    const unsigned threads = param.by_block ? GPU_THREADS : LENGTHS_BY_WARP_THREADS;
+    return launch(gpu, FILL_LENGTHS, (int32_t)clamp(ceil_div(job->num_requests, threads), 1, INT32_MAX), threads,
+                  &param, stream);
 }
 
 static dm_status fill_one(const gpu_state *gpu, const dm_job *job, dm_stream stream)
@@ -476,27 +481,26 @@ static dm_status fill_one(const gpu_state *gpu, const dm_job *job, dm_stream str
     const kernel which = kernel_for(job);
     if (which == FILL_LENGTHS)
         return fill_lengths(gpu, job, stream);
-    const unsigned threads = threads_for(job->padded_requests);
-    gpu_launch param = {plan_blocks(gpu, job, threads, 0), *job};
-    return launch(gpu, which, param.blocks.end, threads, &param, stream);
+    gpu_launch param = {.job = *job};
+    const int32_t grid = plan_blocks(gpu, job, &param.blocks);
+    return launch(gpu, which, grid, GPU_THREADS, &param, stream);
 }
 
 static dm_status fill_several(const gpu_state *gpu, const dm_job *jobs, int count, dm_stream stream)
 {
     gpu_launch_many param;
-    int64_t requests = 0;
-    for (int i = 0; i < count; i++)
-        requests = jobs[i].padded_requests > requests ? jobs[i].padded_requests : requests;
-    const unsigned threads = threads_for(requests);
     kernel which = FILL_MANY_SETS;
-    param.count = count;
-    for (int i = 0; i < count; i++) {
-        if (kernel_for(&jobs[i]) != FILL_SET)
-            which = FILL_MANY;
-        param.blocks[i] = plan_blocks(gpu, &jobs[i], threads, i ? param.blocks[i - 1].end : 0);
-        param.jobs[i] = jobs[i];
+    int32_t end = 0;
+    for (int i = 0; i < DM_FILL_MANY_MAX; i++) {
+        if (i < count) {
+            param.jobs[i] = jobs[i];
+            end += plan_blocks(gpu, &jobs[i], &param.blocks[i]);
+            if (kernel_for(&jobs[i]) != FILL_SET)
+                which = FILL_MANY;
+        }
+        param.ends[i] = end;
     }
-    return launch(gpu, which, param.blocks[count - 1].end, threads, &param, stream);
+    return launch(gpu, which, end, GPU_THREADS, &param, stream);
 }
 
 dm_status gpu_fill(void *state, const dm_job *jobs, int count, dm_stream stream)

@@ -29,9 +29,9 @@ template <class Int> DM_FN Int gpu_add_below(Int v, int d, unsigned line = __bui
     return static_cast<int>(threadIdx.x) % gpu_warp_size() >= d ? v + below : v;
 }
 
-DM_FN uint64_t gpu_from_lane(uint64_t v, int lane, unsigned line = __builtin_LINE())
+template <class Int> DM_FN Int gpu_from_lane(Int v, int lane, unsigned line = __builtin_LINE())
 {
-    return simt::from_lane(v, lane, line);
+    return static_cast<Int>(simt::from_lane(static_cast<uint64_t>(v), lane, line));
 }
 
 DM_FN uint64_t gpu_ballot(bool p, unsigned line = __builtin_LINE())
@@ -62,22 +62,16 @@ DM_FN void gpu_max64(uint64_t *to, uint64_t v)
 
 #include "fill.h"
 
-static void fill(const gpu_launch &launch)
-{
-    gpu_fill(launch.job, launch.job.schedules, launch.blocks, static_cast<int>(blockIdx.x));
-}
-
 /* A kernel from what it does with its parameter. */
-template <class Launch, void (*body)(const Launch &), unsigned max_threads = GPU_MAX_THREADS>
-static host_fill::Kernel make_kernel(const char *name)
+template <class Launch, void (*body)(const Launch &)> static host_fill::Kernel make_kernel(const char *name)
 {
     const simt::Body call = [](const void *parameter) { body(*static_cast<const Launch *>(parameter)); };
-    return {name, sizeof(Launch), max_threads, call};
+    return {name, sizeof(Launch), GPU_THREADS, call};
 }
 
 const std::vector<host_fill::Kernel> host_fill::kernels = {
-    make_kernel<gpu_launch, fill>("draftmeta_fill"),
-    make_kernel<gpu_lengths, gpu_fill_lengths, GPU_MAX_LENGTHS_THREADS>("draftmeta_fill_lengths"),
+    make_kernel<gpu_launch, gpu_fill_any>("draftmeta_fill"),
+    make_kernel<gpu_lengths, gpu_fill_lengths>("draftmeta_fill_lengths"),
     make_kernel<gpu_launch, gpu_fill_set>("draftmeta_fill_set"),
     make_kernel<gpu_launch_many, gpu_fill_many>("draftmeta_fill_many"),
     make_kernel<gpu_launch_many, gpu_fill_many_sets>("draftmeta_fill_many_sets"),
