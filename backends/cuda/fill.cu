@@ -64,8 +64,7 @@ DM_FN void gpu_max64(unsigned long *to, unsigned long v)
 
 #include "fill.h"
 
-extern "C" __global__ void __launch_bounds__(GPU_THREADS, 8)
-    draftmeta_fill(const __grid_constant__ gpu_launch launch)
+extern "C" __global__ void __launch_bounds__(GPU_THREADS, 8) draftmeta_fill(const __grid_constant__ gpu_launch launch)
 {
     gpu_fill_any(launch);
 }
@@ -79,7 +78,13 @@ extern "C" __global__ void __launch_bounds__(GPU_THREADS)
 extern "C" __global__ void __launch_bounds__(GPU_THREADS, 8)
     draftmeta_fill_set(const __grid_constant__ gpu_launch launch)
 {
-    gpu_fill_set(launch);
+    gpu_fill_set<false>(launch);
+}
+
+extern "C" __global__ void __launch_bounds__(GPU_THREADS, 8)
+    draftmeta_fill_pools(const __grid_constant__ gpu_launch launch)
+{
+    gpu_fill_set<true>(launch);
 }
 
 extern "C" __global__ void __launch_bounds__(GPU_THREADS, 8)

@@ -121,10 +121,15 @@ template <class Int> DM_FN Int gpu_least(Int a, Int b)
     return a < b ? a : b;
 }
 
+DM_FN int32_t gpu_or_zero(int32_t v)
+{
+    return v < 0 ? 0 : v;
+}
+
 /* A length as memory has it, clamped and as far as it counts. */
 template <class Int> DM_FN Int gpu_kept(int32_t q, Int most)
 {
-    return gpu_least((Int)(q < 0 ? 0 : q), most);
+    return gpu_least((Int)gpu_or_zero(q), most);
 }
 
 template <class Int> DM_FN void gpu_add(gpu_sums<Int> &to, const gpu_sums<Int> &from)
@@ -135,12 +140,13 @@ template <class Int> DM_FN void gpu_add(gpu_sums<Int> &to, const gpu_sums<Int> &
 }
 
 /* dm_sparse_prefix; in 32 bits, and without pools, it is zeros, then first, first + 1, ... up to topk. */
-template <class Int> DM_FN Int gpu_sparse_prefix(const dm_job &job, int32_t kv, int32_t q, int64_t j)
+template <class Int>
+DM_FN Int gpu_sparse_prefix(const dm_job &job, int32_t kv, int32_t q, typename gpu_index<Int>::type j)
 {
     if (sizeof(Int) > sizeof(uint32_t) || job.pool_size > 1)
         return (Int)dm_sparse_prefix(&job, kv, q, j);
     const int32_t before = kv - q + 1, first = before > 0 ? before : 0, zeros = first - before;
-    const int32_t n = j > zeros ? (int32_t)j - zeros : 0, room = job.topk - first > 0 ? job.topk - first : 0;
+    const int32_t n = (int32_t)j > zeros ? (int32_t)j - zeros : 0, room = job.topk - first > 0 ? job.topk - first : 0;
     const uint32_t rising = (uint32_t)(room < n ? room : n);
     return (Int)(rising * (uint32_t)first + (uint32_t)((uint64_t)rising * (rising - 1) / 2) +
                  ((uint32_t)n - rising) * (uint32_t)job.topk);
@@ -163,15 +169,23 @@ typedef struct alignas(16) gpu_quad {
 template <int BATCH, class Int> DM_FN Int gpu_tokens_of_batch(const gpu_quad *quads, Int most, int i, int step)
 {
     gpu_quad batch[BATCH];
-    Int sum = 0;
+    uint32_t sum = 0, bits = 0;
+    Int kept = 0;
 #pragma unroll
     for (int k = 0; k < BATCH; k++)
         batch[k] = i >= k * step ? quads[i - k * step] : gpu_quad{0, 0, 0, 0};
 #pragma unroll
+    for (int k = 0; k < BATCH; k++) {
+        sum += (uint32_t)batch[k].a + (uint32_t)batch[k].b + (uint32_t)batch[k].c + (uint32_t)batch[k].d;
+        bits |= (uint32_t)(batch[k].a | batch[k].b | batch[k].c | batch[k].d);
+    }
+    if (bits <= GPU_MAX_CAPACITY) /* so is each of them, and none is negative */
+        return sum;
+#pragma unroll
     for (int k = 0; k < BATCH; k++)
-        sum += gpu_kept(batch[k].a, most) + gpu_kept(batch[k].b, most) + gpu_kept(batch[k].c, most) +
-               gpu_kept(batch[k].d, most);
-    return sum;
+        kept += gpu_kept(batch[k].a, most) + gpu_kept(batch[k].b, most) + gpu_kept(batch[k].c, most) +
+                gpu_kept(batch[k].d, most);
+    return kept;
 }
 
 /* The tokens of every step-th request, or four requests, of 0 .. end - 1, from first on. It runs from the end: blocks
@@ -182,7 +196,7 @@ template <class Int> DM_FN Int gpu_tokens_of_some(const int32_t *lengths, Int mo
     const int32_t num_quads = (uintptr_t)lengths % sizeof(gpu_quad) ? 0 : end / 4;
     Int sum = 0;
     if (num_quads <= GPU_FEW_QUADS * step) {
-        sum = gpu_tokens_of_batch<GPU_FEW_QUADS>(quads, most, num_quads - 1 - first, step);
+        sum = gpu_least(gpu_tokens_of_batch<GPU_FEW_QUADS>(quads, most, num_quads - 1 - first, step), most);
     } else {
 #pragma unroll 1
         for (int i = num_quads - 1 - first; i >= 0; i -= GPU_QUADS * step)
@@ -287,8 +301,8 @@ template <class Int> DM_FN gpu_scan_result<Int> gpu_scan(const gpu_sums<Int> &ow
     return scan;
 }
 
-/* The same where one warp has all requests, and no other comes here: without a barrier. */
-template <class Int> DM_FN gpu_scan_result<Int> gpu_scan_alone(const gpu_sums<Int> &own, unsigned wanted, int requests)
+/* The same over a warp. */
+template <class Int> DM_FN gpu_scan_result<Int> gpu_scan_warp(const gpu_sums<Int> &own, unsigned wanted, int requests)
 {
     const gpu_sums<Int> up = gpu_warp_scan(own, wanted, requests);
     return gpu_scan_result<Int>{{up.tokens - own.tokens, up.kv - own.kv, up.sparse - own.sparse},
@@ -326,22 +340,12 @@ template <class Int> DM_FN gpu_sums<Int> gpu_gather_shares(const gpu_shares<Int>
 
 /* ---- Row blocks ---- */
 
-/* Which of the row blocks of a chunk this is, of 1 << shift: they share the range of all tokens. The first also writes
- * what is per request. */
+/* Those that share the rows of the same requests: blocks, or warps of blocks. Each computes all sums, and writes tokens
+ * index, index + count, ... of each request. The first also writes what is per request, and the last what comes behind
+ * the last request. */
 typedef struct gpu_slice {
-    int index, shift;
-    int64_t tokens; /* of its range */
+    int index, count;
 } gpu_slice;
-
-DM_FN int64_t gpu_low(const gpu_slice &slice)
-{
-    return slice.index * slice.tokens;
-}
-
-DM_FN int64_t gpu_high(const gpu_slice &slice)
-{
-    return (slice.index + 1) >> slice.shift ? INT64_MAX : gpu_low(slice) + slice.tokens;
-}
 
 DM_FN void gpu_report(const dm_job &job, uint32_t flags, int32_t bad_request)
 {
@@ -387,61 +391,20 @@ DM_FN void gpu_write_lengths(const dm_job &job, int32_t r, int32_t kv, int64_t t
         job.context_lens[t] = job.flags & DM_JOB_CONTEXT_PER_REQUEST ? kv : e;
 }
 
-/* Tokens of one request, of which before says where they begin: those of the slice, as far as there is room, and one
- * more, at which the prefix ends. */
-template <class Int> struct gpu_run {
-    typedef typename gpu_index<Int>::type Index;
-    Index offset, begin, end; /* begin .. end - 1 of the request's tokens */
-    Index room;               /* those from here on are dropped */
-};
-
+/* Tokens first, first + step, ... of one request. */
 template <class Int>
-DM_FN gpu_run<Int> gpu_run_of(const dm_job &job, const gpu_request &req, const gpu_sums<Int> &before,
-                              const gpu_slice &slice)
+DM_FN void gpu_write_run(const dm_job &job, const gpu_request &req, const gpu_sums<Int> &before, int first, int step)
 {
     typedef typename gpu_index<Int>::type Index;
-    const Index offset = (Index)before.tokens, room = (Index)job.capacity - offset;
-    const Index high = slice.index + 1 < 1 << slice.shift ? (Index)gpu_high(slice) - offset : room + 1;
-    const Index low = (Index)gpu_low(slice) - offset;
-    return gpu_run<Int>{offset, low > 0 ? low : 0, gpu_least<Index>(gpu_least<Index>(high, room + 1), req.q), room};
-}
-
-/* By one lane. */
-template <class Int>
-DM_FN void gpu_write_short_run(const dm_job &job, const gpu_request &req, const gpu_sums<Int> &before,
-                               const gpu_run<Int> &run)
-{
-    typedef typename gpu_index<Int>::type Index;
-    Int sparse = before.sparse;
-    int32_t e = req.kv - req.q + 1 + (int32_t)run.begin;
-    if (run.begin > 0 && job.flags & DM_JOB_DSA_CU_SEQLENS_K)
-        sparse += gpu_sparse_prefix<Int>(job, req.kv, req.q, run.begin);
+    const Index offset = (Index)before.tokens, room = (Index)job.capacity - offset, q = req.q;
+    const Index end = gpu_least(room + 1, q); /* the prefix has an entry at the capacity too */
 #pragma unroll 1
-    for (Index j = run.begin; j < run.end; j++, e++) {
-        const int32_t seen = e < 0 ? 0 : e;
-        if (j < run.room)
-            gpu_write_lengths(job, req.r, req.kv, run.offset + j, seen);
-        if (job.flags & DM_JOB_DSA_CU_SEQLENS_K) {
-            if (gpu_store(&job.dsa_cu_seqlens_k[run.offset + j], sparse))
-                gpu_report(job, DM_REPORT_NARROW, 0);
-            sparse += (Int)dm_sparse(seen, job.topk, job.pool_size);
-        }
-    }
-}
-
-/* By a warp. */
-template <class Int>
-DM_FN void gpu_write_long_run(const dm_job &job, const gpu_request &req, const gpu_sums<Int> &before,
-                              const gpu_run<Int> &run)
-{
-    typedef typename gpu_index<Int>::type Index;
-#pragma unroll 1
-    for (Index j = run.begin + gpu_lane(); j < run.end; j += gpu_warp_size()) {
-        if (j < run.room)
-            gpu_write_lengths(job, req.r, req.kv, run.offset + j, dm_expanded(req.kv, req.q, j));
+    for (Index j = first; j < end; j += step) {
+        if (j < room)
+            gpu_write_lengths(job, req.r, req.kv, offset + j, gpu_or_zero(req.kv - req.q + 1 + (int32_t)j));
         if (job.flags & DM_JOB_DSA_CU_SEQLENS_K) {
             const Int sparse = before.sparse + gpu_sparse_prefix<Int>(job, req.kv, req.q, j);
-            if (gpu_store(&job.dsa_cu_seqlens_k[run.offset + j], sparse))
+            if (gpu_store(&job.dsa_cu_seqlens_k[offset + j], sparse))
                 gpu_report(job, DM_REPORT_NARROW, 0);
         }
     }
@@ -452,27 +415,27 @@ template <class Int>
 DM_FN void gpu_write_runs(const dm_job &job, const gpu_request &req, const gpu_sums<Int> &before,
                           const gpu_slice &slice)
 {
-    const bool is_long = req.q > GPU_SHORT_RUN;
-    uint64_t long_lanes = (uint64_t)gpu_ballot(is_long);
-    if (!is_long)
-        gpu_write_short_run(job, req, before, gpu_run_of(job, req, before, slice));
+    uint64_t long_lanes = (uint64_t)gpu_ballot(req.q > GPU_SHORT_RUN);
+    if (req.q <= GPU_SHORT_RUN)
+        gpu_write_run(job, req, before, slice.index, slice.count);
 #pragma unroll 1
     for (int lane = 0; long_lanes; lane++, long_lanes >>= 1) {
         if (!(long_lanes & 1))
             continue;
         const gpu_request its = {gpu_from_lane(req.r, lane), gpu_from_lane(req.kv, lane), gpu_from_lane(req.q, lane),
                                  0};
-        const gpu_sums<Int> its_before = gpu_broadcast(before, SUM_TOKENS | SUM_SPARSE, lane);
-        gpu_write_long_run(job, its, its_before, gpu_run_of(job, its, its_before, slice));
+        gpu_write_run(job, its, gpu_broadcast(before, SUM_TOKENS | SUM_SPARSE, lane),
+                      slice.index * gpu_warp_size() + gpu_lane(), slice.count * gpu_warp_size());
     }
 }
 
-/* Tokens behind the last request's, and the end of their prefix. */
-DM_FN void gpu_write_padding(const dm_job &job, const gpu_sums<uint64_t> &total, const gpu_slice &slice, int threads)
+/* Tokens behind the last request's, and the end of their prefix: of these, number first, first + step, ... */
+template <class Int> DM_FN void gpu_write_padding(const dm_job &job, const gpu_sums<Int> &total, int first, int step)
 {
-    const int64_t tokens = (int64_t)total.tokens, written = dm_tokens_written(&job, tokens), high = gpu_high(slice);
+    typedef typename gpu_index<Int>::type Index;
+    const Index tokens = (Index)total.tokens, written = (Index)dm_tokens_written(&job, (int64_t)total.tokens);
 #pragma unroll 1
-    for (int64_t t = gpu_max(tokens, gpu_low(slice)) + threadIdx.x; t <= written && t < high; t += threads) {
+    for (Index t = tokens + first; t <= written; t += step) {
         bool narrow = false;
         if (job.flags & DM_JOB_DSA_CU_SEQLENS_K)
             narrow = gpu_store(&job.dsa_cu_seqlens_k[t], total.sparse);
@@ -484,7 +447,7 @@ DM_FN void gpu_write_padding(const dm_job &job, const gpu_sums<uint64_t> &total,
             if (job.flags & DM_JOB_CONTEXT_LENS)
                 job.context_lens[t] = 0;
             if (job.flags & DM_JOB_TOKEN_TO_REQ)
-                narrow |= gpu_store(&job.token_to_req[t], (uint64_t)(job.num_requests + t - tokens));
+                narrow |= gpu_store(&job.token_to_req[t], (uint64_t)((int64_t)job.num_requests + t - tokens));
         }
         if (narrow)
             gpu_report(job, DM_REPORT_NARROW, 0);
@@ -492,7 +455,7 @@ DM_FN void gpu_write_padding(const dm_job &job, const gpu_sums<uint64_t> &total,
 }
 
 /* By one thread of the job: the ends of the prefixes, and what only the totals show. */
-DM_FN void gpu_write_ends(const dm_job &job, const gpu_sums<uint64_t> &total)
+template <class Int> DM_FN void gpu_write_ends(const dm_job &job, const gpu_sums<Int> &total)
 {
     const int64_t tokens = (int64_t)total.tokens;
     const uint64_t kept = (uint64_t)gpu_min(tokens, job.capacity);
@@ -509,65 +472,65 @@ DM_FN void gpu_write_ends(const dm_job &job, const gpu_sums<uint64_t> &total)
     gpu_max64(&job.report->tokens_wanted, total.tokens);
 }
 
-/* Behind the last request, by the block's first threads: padding and ends. */
-DM_FN void gpu_finish_rows(const dm_job &job, const gpu_sums<uint64_t> &total, const gpu_slice &slice, int threads)
-{
-    const uint32_t ends = DM_JOB_CU_SEQLENS_Q | DM_JOB_CU_SEQLENS_K | DM_JOB_NUM_TOKENS | DM_JOB_REPORT;
-    if (job.flags & ends && slice.index == 0 && (int)threadIdx.x == threads - 1)
-        gpu_write_ends(job, total);
-    if (job.flags & DM_JOB_TOKENS && (job.padded_tokens || job.flags & DM_JOB_DSA_CU_SEQLENS_K))
-        gpu_write_padding(job, total, slice, threads);
-}
-
 /* The tokens of the first r requests where all have the same number. */
-template <class Int> DM_FN Int gpu_even_tokens(const dm_job &job, int64_t r)
+template <class Int> DM_FN Int gpu_even_tokens(const dm_job &job, int32_t r)
 {
-    const uint64_t tokens = (uint64_t)gpu_min(r, job.num_requests) * (uint32_t)job.extend_len;
-    return (Int)gpu_least(tokens, (uint64_t)gpu_most<Int>(job));
+    return (Int)gpu_least(r, job.num_requests) * (Int)job.extend_len;
 }
 
-/* The block's requests, a tile of one a thread at a time. */
+/* The sums over a tile, by all threads of the block, or by a warp that has all requests. */
+template <class Int>
+DM_FN gpu_scan_result<Int> gpu_scan_tile(const gpu_sums<Int> &own, unsigned wanted, int requests, bool is_alone)
+{
+    return is_alone ? gpu_scan_warp(own, wanted, requests) : gpu_scan(own, wanted, requests);
+}
+
+/* The block's requests, a tile of one a thread at a time. Where a warp has room for all requests of the job, each warp
+ * is a slice, and there is no barrier. */
 template <class Int>
 DM_FN void gpu_fill_rows(const dm_job &job, const gpu_blocks &blocks, gpu_shares<Int> &shares, int chunk, int index)
 {
-    const gpu_slice slice = {index, blocks.slice_shift, blocks.slice};
     const unsigned wanted = gpu_sums_of_rows(job);
-    const bool is_alone = job.padded_requests <= gpu_warp_size(), is_even = !(wanted & SUM_TOKENS);
+    const bool is_alone = job.padded_requests <= gpu_warp_size();
+    const int threads = is_alone ? gpu_warp_size() : (int)blockDim.x, thread = (int)threadIdx.x % threads;
+    const int warps = is_alone ? (int)blockDim.x / threads : 1;
+    const gpu_slice slice = {index * warps + (int)threadIdx.x / threads, warps << blocks.slice_shift};
     const int64_t first = (int64_t)chunk * blocks.chunk, end = gpu_min(first + blocks.chunk, job.padded_requests);
     const int32_t before = (int32_t)gpu_min(first, job.num_requests);
-    if (is_alone && gpu_warp() > 0)
-        return;
-    gpu_raw raw = gpu_load(job, first + threadIdx.x);
+    gpu_raw raw = gpu_load(job, first + thread);
     if (before > 0 && wanted)
         gpu_put_share(shares, gpu_share_before<Int>(job, before, wanted), wanted);
     gpu_sums<Int> base = {0, 0, 0};
-    for (int64_t tile = first; tile < end; tile += blockDim.x) {
-        const int64_t r = tile + threadIdx.x;
-        const int requests = (int)gpu_min(end - tile, blockDim.x);
+    for (int64_t tile = first; tile < end; tile += threads) {
+        const int64_t r = tile + thread;
+        const int requests = (int)gpu_min(end - tile, threads);
         gpu_request req = gpu_clamp(job, r, raw);
         const gpu_sums<Int> own = gpu_sums_of<Int>(job, req, wanted);
-        if (tile + blockDim.x < end)
-            raw = gpu_load(job, r + blockDim.x);
+        if (tile + threads < end)
+            raw = gpu_load(job, r + threads);
         if (tile != first)
             __syncthreads(); /* the last tile's readers are done */
-        gpu_scan_result<Int> scan = is_alone ? gpu_scan_alone(own, wanted, requests) : gpu_scan(own, wanted, requests);
+        gpu_scan_result<Int> scan = gpu_scan_tile(own, wanted, requests, is_alone);
         if (tile == first && before > 0 && wanted)
             base = gpu_gather_shares(shares);
         gpu_add(scan.before, base);
-        if (is_even)
-            scan.before.tokens = gpu_even_tokens<Int>(job, r);
+        if (!(wanted & SUM_TOKENS))
+            scan.before.tokens = gpu_even_tokens<Int>(job, (int32_t)r);
         if (job.flags & DM_JOB_TOKENS)
             gpu_write_runs(job, req, scan.before, slice);
-        if (slice.index == 0 && (int)threadIdx.x < requests)
+        if (slice.index == 0 && thread < requests)
             gpu_write_request(job, req, scan.before.tokens, scan.before.kv);
         gpu_add(base, scan.total);
         base.tokens = gpu_least(base.tokens, gpu_most<Int>(job));
     }
-    if (is_even)
+    if (end < job.padded_requests)
+        return;
+    if (!(wanted & SUM_TOKENS))
         base.tokens = gpu_even_tokens<Int>(job, job.num_requests);
-    if (end == job.padded_requests)
-        gpu_finish_rows(job, gpu_sums<uint64_t>{base.tokens, base.kv, base.sparse}, slice,
-                        is_alone ? gpu_warp_size() : (int)blockDim.x);
+    if (slice.index == slice.count - 1 && thread == 0)
+        gpu_write_ends(job, base);
+    if (job.flags & DM_JOB_TOKENS && (job.padded_tokens || job.flags & DM_JOB_DSA_CU_SEQLENS_K))
+        gpu_write_padding(job, base, slice.index * threads + thread, slice.count * threads);
 }
 
 /* ---- Table blocks ---- */
@@ -896,21 +859,23 @@ DM_FN void gpu_write_entry(const dm_job &job, const dm_job_schedule &s, const gp
     dm_put_entry(&s, slot, unit, start - before * atoms, dm_segments(&s, c));
 }
 
-/* A request with the tokens and segments before it. */
+/* A request of a small schedule: the units and segments before it, and its tokens, or itself, as units of low segments
+ * each up to the unit number rise, and one more from there on: so many tokens cross one bound at most. */
 typedef struct gpu_small_place {
-    uint32_t tokens, segments;
-    int32_t kv, q;
+    uint32_t units, segments, low;
+    int32_t rise;
 } gpu_small_place;
 
-DM_FN uint32_t gpu_few_segments_of(const dm_job_schedule &s, const gpu_request &req)
+/* Places the first units of the request, and returns its segments. */
+DM_FN uint32_t gpu_place_small(const dm_job_schedule &s, const gpu_request &req, gpu_small_place &place)
 {
-    uint32_t segments = 0;
-    if (!(s.flags & DM_SCHED_PER_TOKEN))
-        return dm_segments(&s, (uint32_t)req.kv);
-#pragma unroll 1
-    for (int j = 0; j < req.q && j < GPU_SHORT_RUN; j++)
-        segments += dm_segments(&s, (uint32_t)dm_expanded(req.kv, req.q, j));
-    return segments;
+    const bool per_token = s.flags & DM_SCHED_PER_TOKEN;
+    const int32_t units = per_token ? gpu_least<int32_t>(req.q, GPU_SHORT_RUN) : 1;
+    const int32_t e = per_token ? req.kv - req.q + 1 : req.kv;
+    place.low = dm_segments(&s, (uint32_t)gpu_or_zero(e));
+    const uint32_t high = dm_segments(&s, (uint32_t)gpu_or_zero(e + units - 1));
+    place.rise = high > place.low ? (int32_t)(place.low * s.step + s.divisor) - e : units;
+    return (uint32_t)units * place.low + (uint32_t)(units - place.rise);
 }
 
 DM_FN void gpu_write_small_entry(const dm_job &job, const dm_job_schedule &s, const gpu_small_place *places,
@@ -927,24 +892,19 @@ DM_FN void gpu_write_small_entry(const dm_job &job, const dm_job_schedule &s, co
             high = middle - 1;
     }
     const gpu_small_place at = places[low];
-    uint32_t unit = (uint32_t)low, before = at.segments, c = (uint32_t)at.kv;
-    uint32_t segments = dm_segments(&s, c);
-    if (s.flags & DM_SCHED_PER_TOKEN) {
-        unit = at.tokens;
-        segments = dm_segments(&s, (uint32_t)dm_expanded(at.kv, at.q, 0));
+    uint32_t unit = at.units, before = at.segments, segments = at.low + (at.rise <= 0);
 #pragma unroll 1
-        for (int j = 1; before + segments <= segment; j++, unit++) {
-            before += segments;
-            segments = dm_segments(&s, (uint32_t)dm_expanded(at.kv, at.q, j));
-        }
+    for (int32_t j = 1; before + segments <= segment; j++, unit++) {
+        before += segments;
+        segments = at.low + (j >= at.rise);
     }
     dm_put_entry(&s, slot, unit, start - before * atoms, segments);
 }
 
 /* Whether sums over so few requests fit 32 bits, and loops over its tokens are short. */
-DM_FN bool gpu_is_small(const gpu_request &req)
+DM_FN bool gpu_is_small(const dm_job_schedule &s, const gpu_request &req)
 {
-    return req.q <= GPU_SHORT_RUN && req.kv < GPU_SMALL_KV;
+    return (req.q <= GPU_SHORT_RUN || !(s.flags & DM_SCHED_PER_TOKEN)) && req.kv < GPU_SMALL_KV;
 }
 
 /* The slots that a block writes: first + its thread, and on in steps. */
@@ -956,29 +916,34 @@ typedef struct gpu_slots {
 DM_FN bool gpu_fill_small_schedule(const dm_job &job, const dm_job_schedule &s, gpu_small_place *places,
                                    const gpu_slots &slots)
 {
+    const uint32_t not_small = 1 << 20; /* as so many tokens it shows in the sum */
     const int32_t per_thread = (int32_t)gpu_requests_per_thread(job), first = (int32_t)threadIdx.x * per_thread;
     gpu_raw raw[GPU_SMALL_PER_THREAD];
     gpu_small_place own[GPU_SMALL_PER_THREAD];
-    gpu_sums<uint32_t> sum = {0, 0, 0}; /* tokens, segments, and how many requests are not small */
+    gpu_sums<uint32_t> sum = {0, 0, 0}; /* of tokens, and of segments */
 #pragma unroll
     for (int i = 0; i < GPU_SMALL_PER_THREAD; i++)
         raw[i] = gpu_load(job, i < per_thread ? first + i : INT32_MAX);
 #pragma unroll
     for (int i = 0; i < GPU_SMALL_PER_THREAD; i++) {
         const gpu_request req = gpu_clamp(job, i < per_thread ? first + i : INT32_MAX, raw[i]);
-        own[i] = gpu_small_place{sum.tokens, sum.kv, req.kv, req.q};
-        sum.tokens += (uint32_t)gpu_least<int32_t>(req.q, GPU_SHORT_RUN);
-        sum.kv += gpu_few_segments_of(s, req);
-        sum.sparse += !gpu_is_small(req);
+        const uint32_t segments = gpu_place_small(s, req, own[i]);
+        own[i].units = s.flags & DM_SCHED_PER_TOKEN ? sum.tokens : (uint32_t)req.r;
+        own[i].segments = sum.kv;
+        sum.tokens += gpu_is_small(s, req) ? (uint32_t)req.q : not_small;
+        sum.kv += segments;
     }
-    const gpu_scan_result<uint32_t> scan = gpu_scan(sum, SUM_TOKENS | SUM_KV | SUM_SPARSE, (int)blockDim.x);
-    if (scan.total.sparse || scan.total.tokens > job.capacity)
+    const gpu_scan_result<uint32_t> scan = gpu_scan(sum, SUM_TOKENS | SUM_KV, (int)blockDim.x);
+    if (scan.total.tokens >= not_small || scan.total.tokens > job.capacity)
         return false;
 #pragma unroll
-    for (int i = 0; i < GPU_SMALL_PER_THREAD; i++)
-        if (i < per_thread && first + i < job.num_requests)
-            places[first + i] = gpu_small_place{scan.before.tokens + own[i].tokens, scan.before.kv + own[i].segments,
-                                                own[i].kv, own[i].q};
+    for (int i = 0; i < GPU_SMALL_PER_THREAD; i++) {
+        if (i >= per_thread || first + i >= job.num_requests)
+            continue;
+        own[i].units += s.flags & DM_SCHED_PER_TOKEN ? scan.before.tokens : 0;
+        own[i].segments += scan.before.kv;
+        places[first + i] = own[i];
+    }
     __syncthreads();
     const int64_t covered = dm_units_covered(&job, &s, dm_tokens_written(&job, scan.total.tokens));
     const uint32_t total = scan.total.kv * (uint32_t)s.atoms;
@@ -1118,10 +1083,11 @@ DM_FN void gpu_fill(const dm_job &job, const dm_job_schedule *schedules, const g
 }
 
 /* A job of the kind that has kernels of its own, as far as it is known: the compiler drops what it does without. */
-DM_FN dm_job gpu_known_set(const dm_job &job)
+template <bool HAS_POOLS> DM_FN dm_job gpu_known_set(const dm_job &job)
 {
     dm_job known = job;
     known.flags = (job.flags & GPU_SET_FREE) | GPU_SET_FIXED;
+    known.pool_size = HAS_POOLS ? job.pool_size : 1;
     known.page_table_1 = nullptr;
     known.page_shift = job.page_shift & 31;
     return known;
@@ -1132,9 +1098,9 @@ DM_FN void gpu_fill_any(const gpu_launch &launch)
     gpu_fill<uint64_t>(launch.job, launch.job.schedules, launch.blocks, (int)blockIdx.x);
 }
 
-DM_FN void gpu_fill_set(const gpu_launch &launch)
+template <bool HAS_POOLS> DM_FN void gpu_fill_set(const gpu_launch &launch)
 {
-    gpu_fill<uint32_t>(gpu_known_set(launch.job), launch.job.schedules, launch.blocks, (int)blockIdx.x);
+    gpu_fill<uint32_t>(gpu_known_set<HAS_POOLS>(launch.job), launch.job.schedules, launch.blocks, (int)blockIdx.x);
 }
 
 /* Which job of the launch this block works for; *block becomes its number among that job's. */
@@ -1163,7 +1129,7 @@ DM_FN void gpu_fill_many_sets(const gpu_launch_many &launch)
 {
     int block;
     const int k = gpu_job_of_block(launch, &block);
-    gpu_fill<uint32_t>(gpu_known_set(launch.jobs[k]), launch.jobs[k].schedules, launch.blocks[k], block);
+    gpu_fill<uint32_t>(gpu_known_set<false>(launch.jobs[k]), launch.jobs[k].schedules, launch.blocks[k], block);
 }
 
 #endif

@@ -11,9 +11,10 @@
 #include <string.h>
 
 /* The kernels of the device code. */
-typedef enum kernel { FILL, FILL_LENGTHS, FILL_SET, FILL_MANY, FILL_MANY_SETS, NUM_KERNELS } kernel;
+typedef enum kernel { FILL, FILL_LENGTHS, FILL_SET, FILL_POOLS, FILL_MANY, FILL_MANY_SETS, NUM_KERNELS } kernel;
 
-static const char *const kernel_names[NUM_KERNELS] = {"draftmeta_fill", "draftmeta_fill_lengths", "draftmeta_fill_set",
+static const char *const kernel_names[NUM_KERNELS] = {"draftmeta_fill",      "draftmeta_fill_lengths",
+                                                      "draftmeta_fill_set",  "draftmeta_fill_pools",
                                                       "draftmeta_fill_many", "draftmeta_fill_many_sets"};
 
 struct gpu_state {
@@ -336,8 +337,9 @@ dm_status gpu_check_range(void *state, const char *field, const void *ptr, size_
 /* ---- The fill ---- */
 
 enum {
-    TABLE_TEAMS = 8,  /* for each multiprocessor */
-    ROWS_OF_PART = 8, /* the fewest rows for which another team is worth its start */
+    TABLE_TEAMS = 8,     /* for each multiprocessor */
+    TOKENS_OF_SLICE = 2, /* of a request, that another row block is worth */
+    ROWS_OF_PART = 8,    /* the fewest rows for which another team is worth its start */
     MAX_ROW_BLOCKS = 128,
     LENGTHS_BY_WARP_THREADS = 64,
     LENGTHS_BY_WARP = 1024 /* the most requests for that */
@@ -370,16 +372,15 @@ static int32_t ceil_log2(int64_t v)
     return v == 1 ? 0 : floor_log2(v - 1) + 1;
 }
 
-/* One block for every GPU_THREADS requests; where these may have many tokens, several blocks share them. */
+/* One block for every GPU_THREADS requests, times those that share the tokens of the same ones. */
 static int64_t plan_rows(const dm_job *job, gpu_blocks *b)
 {
-    const int64_t requests = job->padded_requests, tokens = job->capacity == INT64_MAX ? 0 : job->capacity;
-    b->row_chunks = (int32_t)clamp(ceil_div(requests, GPU_THREADS), 1, MAX_ROW_BLOCKS);
-    b->chunk =
-        (int32_t)clamp(ceil_div(ceil_div(requests, b->row_chunks), GPU_THREADS) * GPU_THREADS, GPU_THREADS, INT32_MAX);
-    const int64_t per_thread = tokens / ((int64_t)b->row_chunks * GPU_THREADS);
-    b->slice_shift = floor_log2(clamp(per_thread / ROWS_OF_PART, 1, MAX_ROW_BLOCKS / b->row_chunks));
-    b->slice = ceil_div(tokens, (int64_t)1 << b->slice_shift);
+    const int64_t requests = clamp(job->padded_requests, 1, INT32_MAX);
+    const int64_t tokens = job->flags & DM_JOB_TOKENS ? job->capacity : 0;
+    b->chunk = (int32_t)(ceil_div(ceil_div(requests, MAX_ROW_BLOCKS), GPU_THREADS) * GPU_THREADS);
+    b->row_chunks = (int32_t)ceil_div(requests, b->chunk);
+    const int64_t wanted = clamp(tokens / requests / TOKENS_OF_SLICE, 1, MAX_ROW_BLOCKS / b->row_chunks);
+    b->slice_shift = ceil_log2(clamp(wanted, 1, MAX_ROW_BLOCKS / b->row_chunks));
     return (int64_t)b->row_chunks << b->slice_shift;
 }
 
@@ -430,7 +431,8 @@ static int32_t plan_blocks(const gpu_state *gpu, const dm_job *job, gpu_blocks *
 
 static bool is_bounded(const dm_job *job)
 {
-    return job->padded_requests <= GPU_MAX_REQUESTS && job->capacity <= GPU_MAX_CAPACITY;
+    return job->padded_requests <= GPU_MAX_REQUESTS && job->capacity <= GPU_MAX_CAPACITY &&
+           (int64_t)job->padded_requests * job->extend_len <= GPU_MAX_CAPACITY;
 }
 
 static kernel kernel_for(const dm_job *job)
@@ -438,7 +440,7 @@ static kernel kernel_for(const dm_job *job)
     const bool schedules = job->schedules[0].table || job->schedules[1].table;
     const bool plain = job->page_shift >= 0 && !job->page_table_1 && is_bounded(job);
     if (plain && (job->flags & ~(uint32_t)GPU_SET_FREE) == GPU_SET_FIXED)
-        return FILL_SET;
+        return job->pool_size == 1 ? FILL_SET : FILL_POOLS;
     if (plain && (job->flags & ~(uint32_t)GPU_LENGTHS_FREE) == GPU_LENGTHS_FIXED && !schedules && job->pool_size == 1 &&
         !job->padded_tokens)
         return FILL_LENGTHS;

@@ -24,7 +24,6 @@ typedef struct gpu_blocks {
     int32_t column_shift;    /* so many teams share a request's columns, */
     int32_t row_shift;       /* and so many its rows */
     int32_t padding_group;   /* 1: behind the groups comes one of the padding's rows */
-    int64_t slice;           /* tokens of a row block */
 } gpu_blocks;
 
 /* The kind of job that has kernels of its own, in which sums have 32 bits: what SGLang and vLLM ask for, without a

@@ -62,7 +62,12 @@ extern "C" __global__ void __launch_bounds__(GPU_THREADS)
 
 extern "C" __global__ void __launch_bounds__(GPU_THREADS) draftmeta_fill_set(const gpu_launch launch)
 {
-    gpu_fill_set(launch);
+    gpu_fill_set<false>(launch);
+}
+
+extern "C" __global__ void __launch_bounds__(GPU_THREADS) draftmeta_fill_pools(const gpu_launch launch)
+{
+    gpu_fill_set<true>(launch);
 }
 
 extern "C" __global__ void __launch_bounds__(GPU_THREADS) draftmeta_fill_many(const gpu_launch_many launch)

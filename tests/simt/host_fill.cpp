@@ -72,7 +72,8 @@ template <class Launch, void (*body)(const Launch &)> static host_fill::Kernel m
 const std::vector<host_fill::Kernel> host_fill::kernels = {
     make_kernel<gpu_launch, gpu_fill_any>("draftmeta_fill"),
     make_kernel<gpu_lengths, gpu_fill_lengths>("draftmeta_fill_lengths"),
-    make_kernel<gpu_launch, gpu_fill_set>("draftmeta_fill_set"),
+    make_kernel<gpu_launch, gpu_fill_set<false>>("draftmeta_fill_set"),
+    make_kernel<gpu_launch, gpu_fill_set<true>>("draftmeta_fill_pools"),
     make_kernel<gpu_launch_many, gpu_fill_many>("draftmeta_fill_many"),
     make_kernel<gpu_launch_many, gpu_fill_many_sets>("draftmeta_fill_many_sets"),
 };
