@@ -25,7 +25,7 @@ enum {
     GPU_MIN_WARP = 32,
     GPU_MAX_WARPS = GPU_THREADS / GPU_MIN_WARP,
     GPU_SHORT_RUN = 16, /* the most tokens of a request that its lane writes alone */
-    GPU_IN_FLIGHT = 4,  /* loads on their way together: columns, requests, */
+    GPU_IN_FLIGHT = 8,  /* loads on their way together: columns, requests, */
     GPU_QUADS = 8,      /* and four lengths at once; where that is enough, few */
     GPU_FEW_QUADS = 2,
     GPU_WARP_PREFIX = 1024, /* the tokens of so many requests are summed by each warp for itself */
@@ -222,25 +222,36 @@ template <class Int> DM_FN Int gpu_tokens_of_share(const dm_job &job, int32_t be
     return sum;
 }
 
+/* The sums over requests r, r + step, ... below end, BATCH at most, loaded together. */
+template <class Int, int BATCH>
+DM_FN gpu_sums<Int> gpu_sums_of_batch(const dm_job &job, int64_t r, int32_t end, int step, unsigned wanted)
+{
+    gpu_sums<Int> sum = {0, 0, 0};
+    gpu_raw raw[BATCH];
+#pragma unroll
+    for (int i = 0; i < BATCH; i++)
+        raw[i] = gpu_load(job, r + i * step < end ? r + i * step : INT32_MAX);
+#pragma unroll
+    for (int i = 0; i < BATCH; i++)
+        if (r + i * step < end)
+            gpu_add(sum, gpu_sums_of<Int>(job, gpu_clamp(job, r + i * step, raw[i]), wanted));
+    return sum;
+}
+
 /* This thread's share of the sums over requests 0 .. end - 1. */
 template <class Int> DM_FN gpu_sums<Int> gpu_share_before(const dm_job &job, int32_t end, unsigned wanted)
 {
+    const int step = (int)blockDim.x;
     gpu_sums<Int> share = {0, 0, 0};
     if (!(wanted & (SUM_KV | SUM_SPARSE))) {
-        share.tokens = gpu_tokens_of_share<Int>(job, 0, end, (int)threadIdx.x, (int)blockDim.x);
+        share.tokens = gpu_tokens_of_share<Int>(job, 0, end, (int)threadIdx.x, step);
         return share;
     }
+    if (end <= step)
+        return gpu_sums_of_batch<Int, 1>(job, threadIdx.x, end, step, wanted);
 #pragma unroll 1
-    for (int64_t r = threadIdx.x; r < end; r += GPU_IN_FLIGHT * blockDim.x) {
-        gpu_raw raw[GPU_IN_FLIGHT];
-#pragma unroll
-        for (int i = 0; i < GPU_IN_FLIGHT; i++)
-            raw[i] = gpu_load(job, r + i * blockDim.x < end ? r + i * blockDim.x : INT32_MAX);
-#pragma unroll
-        for (int i = 0; i < GPU_IN_FLIGHT; i++) {
-            const int64_t other = r + i * blockDim.x < end ? r + i * blockDim.x : INT32_MAX;
-            gpu_add(share, gpu_sums_of<Int>(job, gpu_clamp(job, other, raw[i]), wanted));
-        }
+    for (int64_t r = threadIdx.x; r < end; r += GPU_IN_FLIGHT * step) {
+        gpu_add(share, gpu_sums_of_batch<Int, GPU_IN_FLIGHT>(job, r, end, step, wanted));
         share.tokens = gpu_least(share.tokens, gpu_most<Int>(job));
     }
     return share;
