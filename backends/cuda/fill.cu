@@ -64,7 +64,7 @@ DM_FN void gpu_max64(unsigned long *to, unsigned long v)
 
 #include "fill.h"
 
-extern "C" __global__ void __launch_bounds__(GPU_THREADS, 8) draftmeta_fill(const __grid_constant__ gpu_launch launch)
+extern "C" __global__ void __launch_bounds__(GPU_THREADS, 4) draftmeta_fill(const __grid_constant__ gpu_launch launch)
 {
     gpu_fill_any(launch);
 }
@@ -87,7 +87,7 @@ extern "C" __global__ void __launch_bounds__(GPU_THREADS, 8)
     gpu_fill_set<true>(launch);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_THREADS, 8)
+extern "C" __global__ void __launch_bounds__(GPU_THREADS, 4)
     draftmeta_fill_many(const __grid_constant__ gpu_launch_many launch)
 {
     gpu_fill_many(launch);
