@@ -1192,6 +1192,18 @@ START_TEST(requests_by_the_ten_thousands)
 }
 END_TEST
 
+/* Just more requests than fill the row blocks' first tiles: the next tiles are not for all of the blocks. */
+START_TEST(requests_that_leave_row_blocks_over)
+{
+    fill_spec s = {.requests = 33000, .seq_lens = many_seq, .wants = WANT_CU_Q | WANT_CU_K | WANT_NUM_TOKENS};
+    draw(many_seq, MANY, 0, 1 << 20);
+    draw(many_extend, MANY, 0, 3);
+    s.extend_lens = many_extend;
+    s.padded_requests = 33005;
+    check_spec(&s);
+}
+END_TEST
+
 START_TEST(a_prefill_among_decodes)
 {
     int64_t seq[21], extend[21], pool[21];
@@ -1348,6 +1360,7 @@ static void add_large(Suite *suite)
     tcase_add_checked_fixture(tcase, reset_arena, NULL);
     tcase_add_test(tcase, a_large_batch);
     tcase_add_loop_test(tcase, requests_by_the_ten_thousands, 0, 4);
+    tcase_add_test(tcase, requests_that_leave_row_blocks_over);
     tcase_add_test(tcase, a_prefill_among_decodes);
     tcase_add_test(tcase, wide_page_tables);
     suite_add_tcase(suite, tcase);

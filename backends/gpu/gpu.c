@@ -375,6 +375,7 @@ static void plan_rows(const dm_job *job, unsigned threads, gpu_blocks *b)
     const int64_t requests = job->padded_requests, tokens = job->capacity == INT64_MAX ? 0 : job->capacity;
     b->row_chunks = (int32_t)clamp(ceil_div(requests, threads), 1, MAX_ROW_BLOCKS);
     b->chunk = (int32_t)clamp(ceil_div(ceil_div(requests, b->row_chunks), threads) * threads, threads, INT32_MAX);
+    b->row_chunks = (int32_t)clamp(ceil_div(requests, b->chunk), 1, MAX_ROW_BLOCKS); /* the last one writes the ends */
     const int64_t groups = ceil_div(requests < b->chunk ? requests : b->chunk, GPU_GROUP);
     const int64_t share = tokens / ((int64_t)b->row_chunks * threads);
     const int64_t slices = clamp(share > groups ? share : groups, 1, MAX_ROW_BLOCKS / b->row_chunks);
