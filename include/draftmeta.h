@@ -361,6 +361,10 @@ typedef struct dm_fill_desc {
  * dm_last_error; with DRAFTMETA_CHECK=1 also _OVERLAP and _POINTER; _DRIVER, _OUT_OF_MEMORY: the launch failed. */
 DM_API dm_status dm_fill(dm_context *ctx, const dm_fill_desc *desc, dm_stream stream);
 
+/* Checks desc as dm_fill does, with the same statuses and words, and enqueues nothing: for engines that keep their
+ * descriptors and want to know at start. DM_OK: dm_fill takes it for as long as neither it nor the memory changes. */
+DM_API dm_status dm_fill_check(dm_context *ctx, const dm_fill_desc *desc);
+
 /* The most descriptors that one launch takes. */
 #define DM_FILL_MANY_MAX 8
 
