@@ -40,6 +40,10 @@ static const field fields[] = {
     {FIELD(page_size, INT32, 0)},
     {FIELD(padded_requests, INT32, 0)},
     {FIELD(padded_tokens, INT64, 0)},
+    {FIELD(context_divisor, INT32, 0)},
+    {FIELD(dcp_world, INT32, 0)},
+    {FIELD(dcp_rank, INT32, 0)},
+    {FIELD(dcp_interleave, INT32, 0)},
     {FIELD(seqlens_expanded, VEC, WRITTEN)},
     {FIELD(dsa_cache_seqlens, VEC, WRITTEN)},
     {FIELD(dsa_cu_seqlens_k, VEC, WRITTEN)},
@@ -485,7 +489,7 @@ typedef struct fill {
 
 static PyTypeObject *fill_type;
 
-static bool furnish_fill(fill *self, device *d, binding *b)
+static bool furnish_fill(fill *self, device *d, binding *b, bool borrow)
 {
     const dm_status status = dm_fill_check(d->ctx, &b->desc);
     if (status != DM_OK)
@@ -496,25 +500,35 @@ static bool furnish_fill(fill *self, device *d, binding *b)
     self->ordinal = PyLong_FromLong(d->info.device);
     if (b->has_torch)
         self->stream_getter = torch_stream_getter();
-    self->kept = b->kept;
-    Py_INCREF(self->kept);
+    self->kept = borrow ? NULL : b->kept;
+    Py_XINCREF(self->kept);
     return self->ordinal && (!b->has_torch || self->stream_getter);
 }
 
-static PyObject *fill_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+static PyObject *bind_new(PyTypeObject *type, PyObject *kwargs, bool borrow)
 {
     binding b;
-    if (PyTuple_Size(args))
-        return PyErr_Format(PyExc_TypeError, "Fill takes keyword arguments only"), NULL;
     device *d = bind(&b, kwargs);
     if (!d)
         return NULL;
     const allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     PyObject *self = alloc(type, 0);
-    if (self && !furnish_fill((fill *)self, d, &b))
+    if (self && !furnish_fill((fill *)self, d, &b, borrow))
         Py_CLEAR(self);
     Py_DECREF(b.kept);
     return self;
+}
+
+static PyObject *fill_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *given;
+    if (PyTuple_Size(args))
+        return PyErr_Format(PyExc_TypeError, "Fill takes keyword arguments only"), NULL;
+    if (!take(kwargs, "borrow", &given))
+        return NULL;
+    const int borrow = given ? PyObject_IsTrue(given) : 0;
+    Py_XDECREF(given);
+    return borrow < 0 ? NULL : bind_new(type, kwargs, borrow);
 }
 
 static int fill_traverse(PyObject *object, visitproc visit, void *arg)
@@ -648,6 +662,8 @@ static const char fill_doc[] =
     "    req_pool_indices    int32 or int64 [R]      row of req_to_token\n"
     "    block_table         int32 [R][pages]        pages, instead of req_to_token\n"
     "    topk, pool_size, page_size, padded_requests, padded_tokens: int\n"
+    "    context_divisor, dcp_world, dcp_rank, dcp_interleave: int, of compressed caches and of those that ranks "
+    "share\n"
     "    full_rows, context_per_request: bool, the flags DM_FILL_FULL_ROWS and DM_FILL_CONTEXT_PER_REQUEST\n\n"
     "Outputs, int32, for at most M tokens:\n"
     "    seqlens_expanded, dsa_cache_seqlens, token_to_req [M]; context_lens [M] or [R][n]; dsa_cu_seqlens_k [M + 1]\n"
@@ -655,10 +671,11 @@ static const char fill_doc[] =
     "    cache_seqlens [R]; cu_seqlens_q, cu_seqlens_k [R + 1]; num_tokens [1]\n"
     "    schedules           up to two draftmeta.Schedule\n"
     "    report              16 bytes (2 of int64), zeroed once; see draftmeta.read_report\n\n"
-    "backend (\"cuda\", \"hip\", \"cpu\") and device (an ordinal) say where it runs; by default the arrays do.\n\n"
+    "backend (\"cuda\", \"hip\", \"cpu\") and device (an ordinal) say where it runs; by default the arrays do.\n"
+    "borrow=True: the buffers are not kept alive; who calls the fill sees to it that they are.\n\n"
     "Raises TypeError (what is no array, or has another dtype), ValueError (device, contiguity, dimensions, read-only\n"
-    "outputs) or draftmeta.Error (whatever else the library refuses); each names the argument. The buffers are kept\n"
-    "alive, and must neither move nor shrink.\n\n"
+    "outputs) or draftmeta.Error (whatever else the library refuses); each names the argument. Unless borrowed, the\n"
+    "buffers are kept alive; they must neither move nor shrink.\n\n"
     "fill(num_requests=None, stream=None, **fields) enqueues it: one launch, no allocation, legal in a graph capture.\n"
     "stream: an integer, or an object with cuda_stream, ptr or handle; None is PyTorch's current stream if the arrays\n"
     "are PyTorch's, else the default stream. fields are other values for this call; arrays among them are not kept.\n"

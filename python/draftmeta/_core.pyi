@@ -64,6 +64,10 @@ class Fill:
         page_size: SupportsIndex | None = None,
         padded_requests: SupportsIndex | None = None,
         padded_tokens: SupportsIndex | None = None,
+        context_divisor: SupportsIndex | None = None,
+        dcp_world: SupportsIndex | None = None,
+        dcp_rank: SupportsIndex | None = None,
+        dcp_interleave: SupportsIndex | None = None,
         seqlens_expanded: _Array | None = None,
         dsa_cache_seqlens: _Array | None = None,
         dsa_cu_seqlens_k: _Array | None = None,
@@ -81,6 +85,7 @@ class Fill:
         context_per_request: bool | None = None,
         backend: _Backend | None = None,
         device: SupportsIndex | None = None,
+        borrow: bool = False,
     ) -> Fill: ...
     def __call__(
         self, num_requests: SupportsIndex | None = None, stream: _Stream | None = None, **fields: Any
