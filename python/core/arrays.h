@@ -30,6 +30,9 @@ typedef struct array {
  * own exception set, and no reference taken. */
 bool array_import(PyObject *object, const char *name, array *a);
 
+/* Of a dict of arrays, or None: bytes that are the same for the same memory, types, extents, strides and devices. */
+PyObject *core_key_of(PyObject *module, PyObject *arrays);
+
 /* The product of the extents. */
 int64_t array_elements(const array *a);
 

@@ -59,6 +59,7 @@ static PyMethodDef functions[] = {
      "for each. No fill may read what another one of the call writes. All are checked before any is enqueued.\n"
      "Raises TypeError, ValueError, draftmeta.Error."},
     {"read_report", (PyCFunction)(void (*)(void))core_read_report, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"key_of", core_key_of, METH_O, NULL},
     {"backends", core_backends, METH_NOARGS, NULL},
     {"command_info", core_command_info, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

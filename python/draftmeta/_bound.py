@@ -52,13 +52,6 @@ class Calls:
         return fills
 
 
-def layout(tensor: Any) -> Hashable:
-    """All of a tensor that a fill depends on."""
-    if tensor is None:
-        return None
-    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.get_device()
-
-
 def head(tensor: Any, length: int) -> Any:
     """The first length rows; None stays None. Fewer than that are an error, as they are for the kernels replaced."""
     if tensor is None:

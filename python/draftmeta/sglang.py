@@ -23,7 +23,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import _bound
-from ._core import Fill, fill
+from ._core import Fill, fill, key_of
 from ._schedule import Schedule
 
 if TYPE_CHECKING:
@@ -292,14 +292,13 @@ def _page_size(physical: int | None, real: int | None) -> int:
 def _step(
     name: str, tensors: dict[str, Tensor | None], schedule: Tensor | None = None, **scalars: Any
 ) -> None:
-    layouts = tuple([_bound.layout(tensor) for tensor in tensors.values()])
-    key: Hashable = (layouts, _bound.layout(schedule), *scalars.values())
-    _calls.run(name, key, lambda: (_bind(tensors, schedule, **scalars),))
+    tensors["schedule"] = schedule
+    key: Hashable = (key_of(tensors), *scalars.values())
+    _calls.run(name, key, lambda: (_bind(tensors, **scalars),))
 
 
 def _bind(
     tensors: dict[str, Tensor | None],
-    schedule: Tensor | None,
     *,
     bs: int,
     tokens: int,
@@ -314,6 +313,7 @@ def _bind(
 ) -> Fill:
     """A fill of the first tokens rows and max_len columns of the buffers."""
     arrays = dict(tensors)
+    schedule = arrays.pop("schedule")
     if page == 1:  # the table of slots is the table of pages, too
         arrays["page_table"] = None
     if bs and arrays["page_table_1" if page == 1 else "page_table"] is None:

@@ -25,7 +25,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import _bound
-from ._core import Fill
+from ._core import Fill, key_of
 from ._schedule import Schedule
 
 if TYPE_CHECKING:
@@ -171,10 +171,15 @@ def _run(
     before); not for the varlen kernel of SM100, whose schedule is another. decode_lens, if given, is set to 1, which
     costs a launch more: where nothing else writes it, once is enough.
     """
-    outputs = (lengths, table, indices, global_seq_lens, schedule_metadata)
+    outputs = dict(
+        decode_seq_lens=lengths,
+        expanded_block_table=table,
+        indices=indices,
+        global_seq_lens=global_seq_lens,
+        schedule_metadata=schedule_metadata,
+    )
     scalars = (requests, tokens, block_size, extend_len, compress_ratio)
     dcp = (dcp_world_size, dcp_rank, cp_kv_cache_interleave_size)
-    layouts = tuple([_bound.layout(tensor) for tensor in (*inputs.values(), *outputs)])
 
     def bind() -> tuple[Fill, ...]:
         fills = [_bind(inputs, outputs, scalars, dcp)]
@@ -183,18 +188,18 @@ def _run(
             fills.append(Fill(num_requests=0, context_lens=tail, padded_tokens=tail.numel(), borrow=True))
         return tuple(fills)
 
-    _calls.run(name, (layouts, scalars, dcp), bind)
+    _calls.run(name, (key_of(inputs | outputs), scalars, dcp), bind)
     if decode_lens is not None:
         decode_lens[:tokens] = 1
 
 
 def _bind(
     inputs: dict[str, Tensor | None],
-    outputs: tuple[Tensor | None, ...],
+    outputs: dict[str, Tensor | None],
     scalars: tuple[int, int, int, int | None, int],
     dcp: tuple[int, int, int],
 ) -> Fill:
-    lengths, table, indices, global_seq_lens, schedule = outputs
+    lengths, table, indices, global_seq_lens, schedule = outputs.values()
     requests, tokens, block_size, extend_len, compress_ratio = scalars
     world, rank, interleave = dcp
     source = inputs["block_table"]

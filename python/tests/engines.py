@@ -12,6 +12,8 @@ torch = pytest.importorskip("torch")
 
 POISON = -77
 
+os.environ.setdefault("DRAFTMETA_CHECK", "1")  # buffers that overlap are errors
+
 
 def poisoned(*shape):
     return torch.full(shape, POISON, dtype=torch.int32)

@@ -261,13 +261,14 @@ def test_a_whole_step(mode, n, variant):
     assert torch.equal(entries, schedule(totals if by_request else each, n if by_request else 1, 13, variant))
 
 
-def test_context_lengths_may_be_a_view_of_what_they_repeat():
-    step = Step([600, 3000], [1, 1])
-    entries = poisoned(5, 2)
-    view = step.outputs["cache_seqlens"][:2].view(2, 1)
-    whole_step(step, "decode", 1, paged_mqa_ctx_lens_2d=view, paged_mqa_schedule_metadata=entries)
-    step.check(expanded=False)
-    assert torch.equal(entries, schedule([600, 3000], 1, 4, "sm90"))
+@pytest.mark.parametrize("mode, n", [("decode", 1), ("target_verify", 3)])
+def test_context_lengths_may_be_a_view_of_what_they_repeat(mode, n):
+    step = Step([600, 3000], [n, n])
+    entries, bias = poisoned(5, 2), n if mode == "target_verify" else 0
+    view = step.outputs["cache_seqlens" if mode == "decode" else "seqlens_expanded"][: 2 * n].view(-1, 1)
+    whole_step(step, mode, n, paged_mqa_ctx_lens_2d=view, paged_mqa_schedule_metadata=entries)
+    step.check(expanded=mode != "decode", bias=bias)
+    assert torch.equal(entries, schedule(view.flatten().tolist(), 1, 4, "sm90"))
 
 
 # ---- Buffers and fills ----
@@ -287,21 +288,30 @@ def test_a_second_call_binds_nothing(monkeypatch):
     assert dsa.calls()["fused_dsa_decode_metadata"] == before + 1
 
 
-def test_other_layouts_at_the_same_address():
-    """A view of other length, stride or type begins where the buffer does."""
-    wide = torch.zeros(64, dtype=torch.int64)
+def test_another_type_at_the_same_address():
+    step, memory = Step(LENGTHS, [1] * 7), torch.zeros(7, dtype=torch.int64)
     for dtype in (torch.int64, torch.int32):
-        for bs in (7, 3):
-            step = Step(LENGTHS[:bs], [1] * bs, dtype=dtype)
-            step.seq_lens = wide.view(dtype)[:bs].copy_(step.seq_lens)
-            decode(step)
-            step.check(expanded=False)
-    rows = torch.full((9 * (WIDTH + 40),), POISON, dtype=torch.int32)
-    for gap in (3, 40):
-        step = Step(LENGTHS, [1] * 7)
-        step.outputs["page_table_1"] = rows.fill_(POISON)[: 8 * (WIDTH + gap)].view(8, WIDTH + gap)
+        step.seq_lens = memory.view(dtype)[:7].copy_(ints(*LENGTHS))
         decode(step)
         step.check(expanded=False)
+
+
+def test_other_strides_at_the_same_address():
+    step, memory = Step(LENGTHS, [1] * 7), poisoned(8 * (WIDTH + 40))
+    for gap in (3, 40):
+        step.outputs["page_table_1"] = memory.fill_(POISON).view(8, WIDTH + 40)[:, : WIDTH + 3]
+        if gap == 3:
+            step.outputs["page_table_1"] = memory[: 8 * (WIDTH + 3)].view(8, WIDTH + 3)
+        decode(step)
+        step.check(expanded=False)
+
+
+def test_another_shape_at_the_same_address():
+    step = Step(LENGTHS, [1] * 7)
+    decode(step)
+    step.outputs["cache_seqlens"] = step.outputs["cache_seqlens"][:3]
+    with pytest.raises(Error, match="cache_seqlens"):
+        decode(step)
 
 
 def test_buffers_are_not_kept_and_fills_are_bounded(monkeypatch):
