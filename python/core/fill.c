@@ -68,12 +68,34 @@ static const field *find_field(const char *name)
     return NULL;
 }
 
-PyObject *core_field_names(void)
+static const char *kind_name(const field *f)
 {
-    PyObject *names = PyTuple_New(NUM_FIELDS);
-    for (Py_ssize_t i = 0; names && i < NUM_FIELDS; i++)
-        PyTuple_SetItem(names, i, PyUnicode_FromString(fields[i].name));
-    return names;
+    switch (f->kind) {
+    case INT32:
+    case INT64:
+        return "int";
+    case FLAG:
+        return "flag";
+    case SCHEDULES:
+        return "schedules";
+    case VEC:
+    case TABLE:
+    case REPORT:
+        break;
+    }
+    return f->how & WRITTEN ? "output" : "input";
+}
+
+PyObject *core_fields(void)
+{
+    PyObject *kinds = PyDict_New();
+    for (size_t i = 0; kinds && i < NUM_FIELDS; i++) {
+        PyObject *kind = PyUnicode_FromString(kind_name(&fields[i]));
+        if (!kind || PyDict_SetItemString(kinds, fields[i].name, kind) < 0)
+            Py_CLEAR(kinds);
+        Py_XDECREF(kind);
+    }
+    return kinds;
 }
 
 /* ---- Binding: from keyword arguments to a descriptor ---- */
