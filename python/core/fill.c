@@ -162,7 +162,7 @@ static bool agree_on_place(place *p, const char *name, const array *a)
 static bool is_torch(PyObject *object)
 {
     PyObject *torch = PyDict_GetItemString(PyImport_GetModuleDict(), "torch");
-    PyObject *tensor = torch ? PyObject_GetAttrString(torch, "Tensor") : NULL;
+    PyObject *tensor = torch ? get_attribute(torch, "Tensor") : NULL;
     const bool is = tensor && PyObject_IsInstance(object, tensor) == 1;
     Py_XDECREF(tensor);
     PyErr_Clear();
@@ -191,9 +191,9 @@ static bool bind_array(binding *b, const field *f, const char *name, PyObject *o
     const bool good =
         check_use(f, name, a) && agree_on_place(&b->place, name, a) && PyList_Append(b->kept, a->keeper) == 0;
     Py_DECREF(a->keeper);
-    if (f->how & WRITTEN)
+    if (good && f->how & WRITTEN)
         b->output_bytes += 4 * array_elements(a);
-    if (a->home == HOME_CUDA || a->home == HOME_HIP)
+    if (good && (a->home == HOME_CUDA || a->home == HOME_HIP))
         b->has_torch = b->has_torch || is_torch(object);
     return good;
 }
@@ -269,7 +269,7 @@ typedef struct word {
 /* The value of the attribute, one of the words. */
 static bool read_word(PyObject *schedule, const char *attribute, const char *path, const word *words, int *value)
 {
-    PyObject *given = PyObject_GetAttrString(schedule, attribute);
+    PyObject *given = get_attribute(schedule, attribute);
     const char *name = given && PyUnicode_Check(given) ? PyUnicode_AsUTF8AndSize(given, NULL) : NULL;
     *value = 0;
     for (const word *w = words; name && w->name; w++)
@@ -286,7 +286,7 @@ static bool read_word(PyObject *schedule, const char *attribute, const char *pat
 /* An integer attribute; None leaves *value as it is. */
 static bool read_int(PyObject *schedule, const char *attribute, const char *path, int32_t *value)
 {
-    PyObject *given = PyObject_GetAttrString(schedule, attribute);
+    PyObject *given = get_attribute(schedule, attribute);
     char name[64];
     PyOS_snprintf(name, sizeof name, "%s.%s", path, attribute);
     const bool good = given && (given == Py_None || bind_int32(name, given, value));
@@ -304,7 +304,7 @@ static bool bind_schedule(binding *b, const field *f, const char *path, PyObject
         return false;
     char name[64];
     PyOS_snprintf(name, sizeof name, "%s.table", path);
-    PyObject *table = PyObject_GetAttrString(schedule, "table");
+    PyObject *table = get_attribute(schedule, "table");
     const bool bound = table && bind_vec(b, f, name, table, &s->table);
     Py_XDECREF(table);
     if (!bound)
@@ -445,7 +445,7 @@ static device *bind(binding *b, PyObject *kwargs)
 static PyObject *torch_stream_getter(void)
 {
     PyObject *module = PyImport_ImportModule("torch._C");
-    PyObject *getter = module ? PyObject_GetAttrString(module, "_cuda_getCurrentRawStream") : NULL;
+    PyObject *getter = module ? get_attribute(module, "_cuda_getCurrentRawStream") : NULL;
     Py_XDECREF(module);
     return getter;
 }

@@ -106,7 +106,7 @@ class Exporter:
         self.major = major
         self.offset = offset
         self.null = null
-        self.calls = []
+        self.asked = None
 
     def __dlpack_device__(self):
         return self.device
@@ -114,7 +114,7 @@ class Exporter:
     def __dlpack__(self, **options):
         if not self.versioned and "max_version" in options:
             raise TypeError("unexpected keyword argument 'max_version'")
-        self.calls.append(options)
+        self.asked = options
         managed = self.make()
         self.exported = managed  # a real exporter frees it in the capsule's destructor
         name = b"dltensor_versioned" if self.versioned else b"dltensor"
