@@ -11,6 +11,20 @@
 /* Stands for the address of an array without elements, for which exporters may say NULL. */
 static int64_t nothing;
 
+PyObject *get_attribute(PyObject *object, const char *name)
+{
+    static PyObject *names;
+    if (!names && !(names = PyDict_New()))
+        return NULL;
+    PyObject *known = PyDict_GetItemString(names, name);
+    if (known)
+        return PyObject_GetAttr(object, known);
+    PyObject *made = PyUnicode_InternFromString(name);
+    PyObject *value = made && PyDict_SetItem(names, made, made) == 0 ? PyObject_GetAttr(object, made) : NULL;
+    Py_XDECREF(made);
+    return value;
+}
+
 static bool bad_type(const char *name, const char *type)
 {
     PyErr_Format(PyExc_TypeError, "%s has elements of type %s: it takes int32 or int64", name, type);
@@ -185,7 +199,7 @@ static bool describe_versioned(array *a, const char *name, const dlpack_versione
 /* The table of functions that object's type offers, or NULL. */
 static const dlpack_exchange *exchange_of(PyObject *object)
 {
-    PyObject *capsule = PyObject_GetAttrString((PyObject *)Py_TYPE(object), "__dlpack_c_exchange_api__");
+    PyObject *capsule = get_attribute((PyObject *)Py_TYPE(object), "__dlpack_c_exchange_api__");
     const dlpack_exchange *e = capsule ? PyCapsule_GetPointer(capsule, "dlpack_exchange_api") : NULL;
     PyErr_Clear();
     Py_XDECREF(capsule); /* the table lives as long as the process */
@@ -207,7 +221,7 @@ static bool import_exchange(const dlpack_exchange *e, PyObject *object, const ch
 /* object.__dlpack__(...), which is not to synchronise; exporters of before 2023 do not know max_version. */
 static PyObject *get_capsule(PyObject *object, bool on_gpu)
 {
-    PyObject *method = PyObject_GetAttrString(object, "__dlpack__"), *none = PyTuple_New(0);
+    PyObject *method = get_attribute(object, "__dlpack__"), *none = PyTuple_New(0);
     PyObject *options = on_gpu ? Py_BuildValue("{s:i,s:(ii)}", "stream", -1, "max_version", DLPACK_MAJOR, 0)
                                : Py_BuildValue("{s:(ii)}", "max_version", DLPACK_MAJOR, 0);
     PyObject *capsule = method && none && options ? PyObject_Call(method, none, options) : NULL;
@@ -235,7 +249,9 @@ static bool describe_capsule(array *a, const char *name, PyObject *capsule)
 /* The capsule is kept as it is: whoever owns it gives the tensor back. */
 static bool import_capsule(PyObject *object, const char *name, array *a)
 {
-    PyObject *device = PyObject_CallMethod(object, "__dlpack_device__", NULL);
+    PyObject *method = get_attribute(object, "__dlpack_device__");
+    PyObject *device = method ? PyObject_CallNoArgs(method) : NULL;
+    Py_XDECREF(method);
     int type, id;
     const bool known = device && PyTuple_Check(device) && PyArg_ParseTuple(device, "ii", &type, &id);
     if (!known && !PyErr_Occurred())
@@ -331,7 +347,7 @@ static bool describe_interface(array *a, const char *name, PyObject *interface)
 
 static bool import_interface(PyObject *object, const char *name, array *a)
 {
-    PyObject *interface = PyObject_GetAttrString(object, "__cuda_array_interface__");
+    PyObject *interface = get_attribute(object, "__cuda_array_interface__");
     const bool described = interface && describe_interface(a, name, interface);
     Py_XDECREF(interface);
     if (described) {
@@ -345,7 +361,7 @@ static bool import_interface(PyObject *object, const char *name, array *a)
 
 static bool has(PyObject *object, const char *attribute)
 {
-    PyObject *value = PyObject_GetAttrString((PyObject *)Py_TYPE(object), attribute);
+    PyObject *value = get_attribute((PyObject *)Py_TYPE(object), attribute);
     PyErr_Clear();
     Py_XDECREF(value);
     return value;

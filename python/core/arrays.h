@@ -26,6 +26,9 @@ typedef struct array {
     PyObject *keeper; /* a reference that keeps the memory alive */
 } array;
 
+/* object.name. Names are kept: the interpreter's cache of attributes would hold a new string for each call. */
+PyObject *get_attribute(PyObject *object, const char *name);
+
 /* Describes object, the argument called name. On failure returns false with a TypeError, ValueError or the exporter's
  * own exception set, and no reference taken. */
 bool array_import(PyObject *object, const char *name, array *a);

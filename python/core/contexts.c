@@ -31,7 +31,7 @@ static PyObject *stream_handle(PyObject *object)
 {
     static const char *const attributes[] = {"cuda_stream", "ptr", "handle"};
     for (size_t i = 0; i < sizeof attributes / sizeof *attributes; i++) {
-        PyObject *value = PyObject_GetAttrString(object, attributes[i]);
+        PyObject *value = get_attribute(object, attributes[i]);
         if (value)
             return value;
         PyErr_Clear();
@@ -47,15 +47,15 @@ bool stream_from(PyObject *object, dm_stream *stream)
     *stream = NULL;
     if (!object || object == Py_None)
         return true;
-    PyObject *handle = NULL, *number;
     if (PyLong_Check(object)) {
         *stream = PyLong_AsVoidPtr(object);
-    } else if ((handle = stream_handle(object)) != NULL) {
-        number = PyNumber_Long(handle);
-        *stream = number ? PyLong_AsVoidPtr(number) : NULL;
-        Py_XDECREF(number);
-        Py_DECREF(handle);
+        return !PyErr_Occurred();
     }
+    PyObject *handle = PyIndex_Check(object) ? PyNumber_Index(object) : stream_handle(object);
+    PyObject *number = handle ? PyNumber_Long(handle) : NULL;
+    *stream = number ? PyLong_AsVoidPtr(number) : NULL;
+    Py_XDECREF(handle);
+    Py_XDECREF(number);
     return !PyErr_Occurred();
 }
 

@@ -37,8 +37,8 @@ PyObject *core_open(PyObject *module, PyObject *args, PyObject *kwargs);
 /* ---- fill.c ---- */
 
 PyObject *fill_type_new(PyObject *module);
-/* The names of the fields that Fill takes. */
-PyObject *core_field_names(void);
+/* The fields that Fill takes: a dict from names to "input", "output" (arrays), "int", "flag" or "schedules". */
+PyObject *core_fields(void);
 PyObject *core_fill(PyObject *module, PyObject *args, PyObject *kwargs);
 PyObject *core_fill_many(PyObject *module, PyObject *args, PyObject *kwargs);
 PyObject *core_read_report(PyObject *module, PyObject *args, PyObject *kwargs);

@@ -72,12 +72,34 @@ static const field *find_field(const char *name)
     return NULL;
 }
 
-PyObject *core_field_names(void)
+static const char *kind_name(const field *f)
 {
-    PyObject *names = PyTuple_New(NUM_FIELDS);
-    for (Py_ssize_t i = 0; names && i < NUM_FIELDS; i++)
-        PyTuple_SetItem(names, i, PyUnicode_FromString(fields[i].name));
-    return names;
+    switch (f->kind) {
+    case INT32:
+    case INT64:
+        return "int";
+    case FLAG:
+        return "flag";
+    case SCHEDULES:
+        return "schedules";
+    case VEC:
+    case TABLE:
+    case REPORT:
+        break;
+    }
+    return f->how & WRITTEN ? "output" : "input";
+}
+
+PyObject *core_fields(void)
+{
+    PyObject *kinds = PyDict_New();
+    for (size_t i = 0; kinds && i < NUM_FIELDS; i++) {
+        PyObject *kind = PyUnicode_FromString(kind_name(&fields[i]));
+        if (!kind || PyDict_SetItemString(kinds, fields[i].name, kind) < 0)
+            Py_CLEAR(kinds);
+        Py_XDECREF(kind);
+    }
+    return kinds;
 }
 
 /* ---- Binding: from keyword arguments to a descriptor ---- */
@@ -144,7 +166,7 @@ static bool agree_on_place(place *p, const char *name, const array *a)
 static bool is_torch(PyObject *object)
 {
     PyObject *torch = PyDict_GetItemString(PyImport_GetModuleDict(), "torch");
-    PyObject *tensor = torch ? PyObject_GetAttrString(torch, "Tensor") : NULL;
+    PyObject *tensor = torch ? get_attribute(torch, "Tensor") : NULL;
     const bool is = tensor && PyObject_IsInstance(object, tensor) == 1;
     Py_XDECREF(tensor);
     PyErr_Clear();
@@ -173,9 +195,9 @@ static bool bind_array(binding *b, const field *f, const char *name, PyObject *o
     const bool good =
         check_use(f, name, a) && agree_on_place(&b->place, name, a) && PyList_Append(b->kept, a->keeper) == 0;
     Py_DECREF(a->keeper);
-    if (f->how & WRITTEN)
+    if (good && f->how & WRITTEN)
         b->output_bytes += 4 * array_elements(a);
-    if (a->home == HOME_CUDA || a->home == HOME_HIP)
+    if (good && (a->home == HOME_CUDA || a->home == HOME_HIP))
         b->has_torch = b->has_torch || is_torch(object);
     return good;
 }
@@ -251,7 +273,7 @@ typedef struct word {
 /* The value of the attribute, one of the words. */
 static bool read_word(PyObject *schedule, const char *attribute, const char *path, const word *words, int *value)
 {
-    PyObject *given = PyObject_GetAttrString(schedule, attribute);
+    PyObject *given = get_attribute(schedule, attribute);
     const char *name = given && PyUnicode_Check(given) ? PyUnicode_AsUTF8AndSize(given, NULL) : NULL;
     *value = 0;
     for (const word *w = words; name && w->name; w++)
@@ -268,7 +290,7 @@ static bool read_word(PyObject *schedule, const char *attribute, const char *pat
 /* An integer attribute; None leaves *value as it is. */
 static bool read_int(PyObject *schedule, const char *attribute, const char *path, int32_t *value)
 {
-    PyObject *given = PyObject_GetAttrString(schedule, attribute);
+    PyObject *given = get_attribute(schedule, attribute);
     char name[64];
     PyOS_snprintf(name, sizeof name, "%s.%s", path, attribute);
     const bool good = given && (given == Py_None || bind_int32(name, given, value));
@@ -286,7 +308,7 @@ static bool bind_schedule(binding *b, const field *f, const char *path, PyObject
         return false;
     char name[64];
     PyOS_snprintf(name, sizeof name, "%s.table", path);
-    PyObject *table = PyObject_GetAttrString(schedule, "table");
+    PyObject *table = get_attribute(schedule, "table");
     const bool bound = table && bind_vec(b, f, name, table, &s->table);
     Py_XDECREF(table);
     if (!bound)
@@ -427,7 +449,7 @@ static device *bind(binding *b, PyObject *kwargs)
 static PyObject *torch_stream_getter(void)
 {
     PyObject *module = PyImport_ImportModule("torch._C");
-    PyObject *getter = module ? PyObject_GetAttrString(module, "_cuda_getCurrentRawStream") : NULL;
+    PyObject *getter = module ? get_attribute(module, "_cuda_getCurrentRawStream") : NULL;
     Py_XDECREF(module);
     return getter;
 }

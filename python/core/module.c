@@ -84,8 +84,7 @@ static int fill_module(PyObject *module)
     if (!core_error || PyModule_AddObjectRef(module, "Error", core_error) < 0)
         return -1;
     return add(module, "Fill", fill_type_new(module)) || add(module, "Context", context_type_new(module)) ||
-                   add(module, "fields", core_field_names()) ||
-                   add(module, "version", PyUnicode_FromString(dm_version()))
+                   add(module, "fields", core_fields()) || add(module, "version", PyUnicode_FromString(dm_version()))
                ? -1
                : 0;
 }

@@ -10,7 +10,7 @@ torch.compile; it is imported only if asked for, and needs PyTorch.
 from pathlib import Path
 from typing import Any
 
-from ._core import Context, Error, Fill, fields, fill, fill_many, open
+from ._core import Context, Error, Fill, fill, fill_many, open
 from ._core import backends as _backends
 from ._core import version as __version__
 from ._report import Report, read_report
@@ -22,7 +22,6 @@ __all__ = [
     "Fill",
     "Report",
     "Schedule",
-    "fields",
     "fill",
     "fill_many",
     "include_dir",

@@ -30,7 +30,7 @@ _Stream: TypeAlias = int | _CudaStream | _PtrStream | _HandleStream
 _Backend: TypeAlias = Literal["cuda", "hip", "cpu"]
 
 version: str
-fields: tuple[str, ...]
+fields: dict[str, Literal["input", "output", "int", "flag", "schedules"]]
 
 class Error(Exception):
     status: int
