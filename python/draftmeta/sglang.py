@@ -289,16 +289,14 @@ def _page_size(physical: int | None, real: int | None) -> int:
     return page
 
 
-def _step(
-    name: str, tensors: dict[str, Tensor | None], schedule: Tensor | None = None, **scalars: Any
-) -> None:
+def _step(name: str, tensors: dict[str, Any], schedule: Tensor | None = None, **scalars: Any) -> None:
     tensors["schedule"] = schedule
     key: Hashable = (key_of(tensors), *scalars.values())
     _calls.run(name, key, lambda: (_bind(tensors, **scalars),))
 
 
 def _bind(
-    tensors: dict[str, Tensor | None],
+    tensors: dict[str, Any],
     *,
     bs: int,
     tokens: int,

@@ -146,7 +146,7 @@ def prepare_varlen_decode(
 
 def _run(
     name: str,
-    inputs: dict[str, Tensor | None],
+    inputs: dict[str, Any],
     lengths: Tensor,
     table: Tensor | None,
     decode_lens: Tensor | None,
@@ -194,8 +194,8 @@ def _run(
 
 
 def _bind(
-    inputs: dict[str, Tensor | None],
-    outputs: dict[str, Tensor | None],
+    inputs: dict[str, Any],
+    outputs: dict[str, Any],
     scalars: tuple[int, int, int, int | None, int],
     dcp: tuple[int, int, int],
 ) -> Fill:

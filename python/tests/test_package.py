@@ -36,7 +36,7 @@ def stub_arguments():
 def test_every_field_of_the_header_is_an_argument():
     fields = set(draftmeta._core.fields)
     assert fields == header_fields()
-    assert fields | {"backend", "device"} == stub_arguments()
+    assert fields | {"backend", "device", "borrow"} == stub_arguments()
     missing = {name for name in fields if not re.search(rf"\b{name}\b", draftmeta.Fill.__doc__)}
     assert not missing
 
