@@ -259,6 +259,8 @@ static void expect_refused(dm_context *ctx, const char *what, const memory *m, c
     ck_assert_msg(!strstr(dm_last_error(), "descs["), "%s: \"%s\"", what, dm_last_error());
     expect_untouched(what, m, &before);
     dm_sync(NULL, NULL);
+    rejects(what, dm_fill_check(ctx, bad), status, word);
+    dm_sync(NULL, NULL);
     rejects(what, dm_fill_many(ctx, descs, MANY, NULL), status, word);
     expect_message(what, "descs[9]->");
     expect_untouched(what, m, &before);
@@ -272,6 +274,8 @@ START_TEST(the_good_descriptors_are_good)
         prepare(&m);
         before = m;
         const dm_fill_desc d = makers[i](&m);
+        ACCEPTS(dm_fill_check(ctx, &d));
+        ck_assert_int_eq(memcmp(&m, &before, sizeof m), 0);
         ACCEPTS(dm_fill(ctx, &d, NULL));
         ck_assert_int_ne(memcmp(&m, &before, sizeof m), 0);
         ck_assert_mem_eq(&m, &before, offsetof(memory, seqlens_expanded)); /* the inputs */
@@ -606,6 +610,8 @@ START_TEST(bad_fill_arguments)
     REJECTS(DM_ERR_ARGUMENT, "descs[3] is NULL", dm_fill_many(ctx, descs, 5, NULL));
     ACCEPTS(dm_fill_many(ctx, descs, 0, NULL));
     ACCEPTS(dm_fill_many(ctx, NULL, 0, NULL));
+    REJECTS(DM_ERR_ARGUMENT, "ctx is NULL", dm_fill_check(NULL, descs[0]));
+    REJECTS(DM_ERR_ARGUMENT, "desc is NULL", dm_fill_check(ctx, NULL));
     dm_fill_desc bad = good;
     bad.topk = -3;
     descs[3] = &bad;
@@ -965,6 +971,8 @@ START_TEST(overlaps)
         d[0].extend_len = d[row->count - 1].extend_len;
         const dm_status status = dm_fill_many(ctx, descs, row->count, NULL);
         expect_status(row->what, status, row->first ? DM_ERR_OVERLAP : DM_OK);
+        if (row->count == 1)
+            expect_status(row->what, dm_fill_check(ctx, &d[0]), status);
         if (!row->first)
             continue;
         expect_message(row->what, row->first);

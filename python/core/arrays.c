@@ -31,6 +31,26 @@ static bool bad_type(const char *name, const char *type)
     return false;
 }
 
+/* What an exporter raised becomes the cause of an error that names the argument. */
+static bool exporter_failed(const char *name)
+{
+    PyObject *type, *cause, *trace, *error_type, *error, *error_trace;
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) /* the user's interrupt, for one */
+        return false;
+    PyErr_Fetch(&type, &cause, &trace);
+    PyErr_NormalizeException(&type, &cause, &trace);
+    PyErr_Format(PyExc_ValueError, "%s cannot be read: its exporter failed", name);
+    PyErr_Fetch(&error_type, &error, &error_trace);
+    PyErr_NormalizeException(&error_type, &error, &error_trace);
+    if (trace)
+        PyException_SetTraceback(cause, trace);
+    PyException_SetCause(error, cause); /* takes the reference */
+    Py_XDECREF(type);
+    Py_XDECREF(trace);
+    PyErr_Restore(error_type, error, error_trace);
+    return false;
+}
+
 static bool set_ndim(array *a, const char *name, int64_t ndim)
 {
     if (ndim < 0 || ndim > MAX_DIMENSIONS) {
@@ -113,17 +133,15 @@ static bool describe_view(array *a, const char *name, const Py_buffer *view)
     return true;
 }
 
-/* The memoryview keeps the buffer where it is. */
-static bool import_buffer(PyObject *object, const char *name, array *a)
+/* Takes the reference to memory, a memoryview, which keeps the buffer where it is. */
+static bool import_view(PyObject *memory, const char *name, array *a)
 {
-    PyObject *memory = PyMemoryView_FromObject(object);
     Py_buffer view;
-    if (!memory || PyObject_GetBuffer(memory, &view, PyBUF_FORMAT | PyBUF_STRIDES) < 0) {
-        Py_XDECREF(memory);
-        return false;
+    bool described = false;
+    if (PyObject_GetBuffer(memory, &view, PyBUF_FORMAT | PyBUF_STRIDES) == 0) {
+        described = describe_view(a, name, &view);
+        PyBuffer_Release(&view);
     }
-    const bool described = describe_view(a, name, &view);
-    PyBuffer_Release(&view);
     if (described)
         a->keeper = memory;
     else
@@ -211,7 +229,9 @@ static const dlpack_exchange *exchange_of(PyObject *object)
 static bool import_exchange(const dlpack_exchange *e, PyObject *object, const char *name, array *a)
 {
     dlpack_tensor t;
-    if (e->describe(object, &t) || !describe_tensor(a, name, &t))
+    if (e->describe(object, &t))
+        return exporter_failed(name);
+    if (!describe_tensor(a, name, &t))
         return false;
     Py_INCREF(object);
     a->keeper = object;
@@ -253,18 +273,22 @@ static bool import_capsule(PyObject *object, const char *name, array *a)
     PyObject *device = method ? PyObject_CallNoArgs(method) : NULL;
     Py_XDECREF(method);
     int type, id;
-    const bool known = device && PyTuple_Check(device) && PyArg_ParseTuple(device, "ii", &type, &id);
-    if (!known && !PyErr_Occurred())
-        PyErr_Format(PyExc_TypeError, "%s.__dlpack_device__() did not return two integers", name);
-    Py_XDECREF(device);
-    if (!known || !set_home(a, name, type))
+    if (!device)
+        return exporter_failed(name);
+    const bool known = PyTuple_Check(device) && PyArg_ParseTuple(device, "ii", &type, &id);
+    Py_DECREF(device);
+    if (!known)
+        return PyErr_Format(PyExc_TypeError, "%s.__dlpack_device__() did not return two integers", name), false;
+    if (!set_home(a, name, type))
         return false;
     PyObject *capsule = get_capsule(object, a->home == HOME_CUDA || a->home == HOME_HIP);
-    if (capsule && describe_capsule(a, name, capsule)) {
+    if (!capsule)
+        return exporter_failed(name);
+    if (describe_capsule(a, name, capsule)) {
         a->keeper = capsule;
         return true;
     }
-    Py_XDECREF(capsule);
+    Py_DECREF(capsule);
     return false;
 }
 
@@ -371,11 +395,12 @@ static bool import(PyObject *object, const char *name, array *a)
 {
     const bool dlpack = has(object, "__dlpack__");
     if (PyObject_CheckBuffer(object)) {
-        if (import_buffer(object, name, a))
-            return true;
-        if (!dlpack || !PyErr_ExceptionMatches(PyExc_BufferError)) /* else it may be a device's array */
-            return false;
-        PyErr_Clear();
+        PyObject *memory = PyMemoryView_FromObject(object);
+        if (memory)
+            return import_view(memory, name, a);
+        if (!dlpack)
+            return exporter_failed(name);
+        PyErr_Clear(); /* a device's array may have a buffer by its type only */
     }
     if (dlpack)
         return import_dlpack(object, name, a);

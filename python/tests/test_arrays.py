@@ -124,6 +124,17 @@ class Failing(NoCapsule):
         raise RuntimeError("the exporter's own words")
 
 
+class Interrupted(NoCapsule):
+    def __dlpack__(self, **options):
+        raise KeyboardInterrupt
+
+
+def released():
+    memory = memoryview(array.array("i", [5, 9]))
+    memory.release()
+    return memory
+
+
 WRONG_INPUTS = [
     (3, TypeError, "seq_lens is of type <class 'int'>: it takes an array with __dlpack__"),
     ([5, 9], TypeError, "seq_lens is of type <class 'list'>"),
@@ -145,7 +156,9 @@ WRONG_INPUTS = [
     (fakes.Exporter(LENS, null=True), ValueError, "seq_lens has elements and no address"),
     (NoCapsule(), TypeError, r"seq_lens.__dlpack__\(\) did not return a DLPack capsule"),
     (NoDevice(), TypeError, r"seq_lens.__dlpack_device__\(\) did not return two integers"),
-    (Failing(), RuntimeError, "the exporter's own words"),
+    (Failing(), ValueError, "seq_lens cannot be read: its exporter failed"),
+    (np.zeros(2, "datetime64[s]"), ValueError, "seq_lens cannot be read: its exporter failed"),
+    (released(), ValueError, "seq_lens cannot be read: its exporter failed"),
     (fakes.CudaArray(LENS, typestr="<f4"), TypeError, "seq_lens has elements of type <f4"),
     (fakes.CudaArray(LENS, mask=LENS), ValueError, "seq_lens is masked"),
     (fakes.CudaArray(LENS, strides=(8,)), ValueError, "seq_lens is not contiguous"),
@@ -164,6 +177,16 @@ WRONG_INPUTS = [
 def test_wrong_inputs(value, error, words):
     with pytest.raises(error, match=words):
         fill(seq_lens=value)
+
+
+def test_what_an_exporter_raised_is_the_cause():
+    with pytest.raises(ValueError) as caught:
+        fill(seq_lens=Failing())
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert str(caught.value.__cause__) == "the exporter's own words"
+    assert caught.value.__cause__.__traceback__
+    with pytest.raises(KeyboardInterrupt):
+        fill(seq_lens=Interrupted())
 
 
 def table(rows, columns):
