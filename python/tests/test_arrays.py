@@ -2,6 +2,7 @@
 
 import array
 import gc
+import re
 import sys
 import tracemalloc
 import weakref
@@ -228,6 +229,34 @@ WRONG_OUTPUTS = [
 def test_wrong_outputs(name, value, error, words):
     with pytest.raises(error, match=words):
         fill(**{name: value})
+
+
+WIDE = {"seq_lens", "extend_lens", "query_start_loc", "req_pool_indices", "report"}
+ARRAYS = [(name, kind) for name, kind in draftmeta._core.fields.items() if kind in ("input", "output")]
+
+
+@pytest.mark.parametrize("name, kind", ARRAYS)
+def test_every_array(name, kind):
+    """Each field takes the types that the header gives it, and outputs must be writable."""
+    is_table = re.search(rf"dm_table {name};", (draftmeta.include_dir() / "draftmeta.h").read_text())
+    good = np.zeros((2, 2) if is_table else 4, np.int32)
+
+    def refused(value):
+        try:
+            draftmeta.Fill(**{"req_to_token": table(2, 2), name: value}, num_requests=0, topk=1, page_size=1)
+        except (TypeError, ValueError) as error:
+            return str(error)
+        except draftmeta.Error as error:  # of the library, not of the binding
+            assert error.status_name == "DM_ERR_CONFLICT"
+
+    assert refused(good) is None
+    wrong_shape = good.reshape(-1) if is_table else good.reshape(2, 2)
+    may_have_any = name in ("context_lens", "num_tokens", "report")
+    assert may_have_any == (refused(wrong_shape) is None)
+    assert (name in WIDE) == (refused(good.astype(np.int64)) is None)
+    assert (kind == "input") == (refused(read_only(good)) is None)
+    for value in (good.astype(np.int64), wrong_shape, read_only(good), good.astype(np.float32)):
+        assert (refused(value) or name).startswith(name)
 
 
 @pytest.mark.parametrize(
