@@ -203,8 +203,8 @@ typedef enum dm_schedule_variant {
 
 /* What a schedule calls a request. Values are pinned. */
 typedef enum dm_schedule_unit {
-    DM_UNIT_TOKEN = 1,  /* each token by itself: n = 1, c = its e */
-    DM_UNIT_REQUEST = 2 /* a request's n = extend_len tokens together: c = the e of its last token, max(0, kv) */
+    DM_UNIT_TOKEN = 1,  /* each token by itself: n = 1, c = local(its e) */
+    DM_UNIT_REQUEST = 2 /* a request's n = extend_len tokens together: c = local(the e of its last token), local(kv) */
 } dm_schedule_unit;
 
 /* A work schedule over the KV segments of all tokens, wanted if table.data is given.
@@ -220,6 +220,7 @@ typedef enum dm_schedule_unit {
  *     (u * a, o / a)                                        SM100
  * and the sentinel (B * a, 0) for start(i) >= total: the last entry always, all of them if every c is 0.
  *
+ * local is that of dm_fill_desc, the KV tokens that this rank holds: all of them without dcp_world.
  * Unit TOKEN covers the E tokens of the fill, padding included (c = 0). Unit REQUEST covers floor(E / n) requests, c =
  * 0 from num_requests on. At most INT32_MAX tokens are covered. */
 typedef struct dm_schedule {
@@ -227,7 +228,7 @@ typedef struct dm_schedule {
     dm_schedule_variant variant;
     dm_schedule_unit unit;
     int32_t slots;   /* >= 1: usually the number of multiprocessors */
-    int32_t divisor; /* KV tokens per entry of a pooled cache; 0 means 1 */
+    int32_t divisor; /* KV tokens per entry of a pooled or compressed cache; 0 means 1 */
 } dm_schedule;
 
 /* Sticky flags of a report. Values are pinned. */
@@ -250,7 +251,7 @@ typedef struct dm_report {
 /* Flags of a fill. Values are pinned. */
 enum {
     DM_FILL_FULL_ROWS = 1,          /* zero the other columns of every written table row */
-    DM_FILL_CONTEXT_PER_REQUEST = 2 /* context_lens holds kv[r] for each of request r's tokens; needs extend_len */
+    DM_FILL_CONTEXT_PER_REQUEST = 2 /* context_lens are made from kv[r] for all of r's tokens; needs extend_len */
 };
 
 /* One fill: inputs, outputs and the few scalars. Set size to sizeof(dm_fill_desc) and zero the rest; zero means "not
@@ -269,6 +270,16 @@ enum {
  *                     extend_len = n
  *     target verify   extend_len = n                            n (seq_lens do not count the draft tokens yet)
  *     decode          extend_len = 1                            0
+ *
+ * Decode context parallelism, where the W = max(1, dcp_world) ranks of a group each hold a part of every KV cache, I =
+ * max(1, dcp_interleave) tokens at a time. Of x KV tokens, rank dcp_rank holds
+ *     local(x) = the number of p, 0 <= p < x, with floor(p / I) mod W = dcp_rank;  x itself for W = 1
+ * context_lens and schedules, which are for the indexer's attention over the rank's own cache, are made from local(e),
+ * or local(kv), instead of e and kv. Nothing else is: all other outputs, topk, and the liveness of columns count the
+ * tokens of all ranks. A block table of the rank's pages of B tokens each, I dividing B, thus has page_size = B * W.
+ *
+ * Compression, where the indexer's cache has one entry for every D = max(1, context_divisor) KV tokens: context_lens
+ * are divided by D, rounded down, after local. Schedules have a divisor of their own, and nothing else is divided.
  *
  * Capacity: M is the smallest length of the given per-token outputs (len - 1 of dsa_cu_seqlens_k, rows of the page
  * tables); none given: no bound. Tokens t >= M are dropped, which sets DM_REPORT_TOKENS_DROPPED; those that stay keep
@@ -293,7 +304,8 @@ enum {
  *
  * Precondition: no output overlaps an input or another output of the same call, across all descriptors of
  * dm_fill_many, reports apart. Exception: with extend_len = 1, context_lens, seqlens_expanded and cache_seqlens may be
- * one buffer. DRAFTMETA_CHECK=1 checks it; a table counts as all from its first to its last element.
+ * one buffer; context_lens only with W = D = 1. DRAFTMETA_CHECK=1 checks it; a table counts as all from its first to
+ * its last element.
  *
  * Source of the formulas: SGLang 0.5.23 (kernels/ops/attention/dsa), vLLM 0.33.0
  * (v1/attention/backends/mla/indexer.py), DeepGEMM 54e2261. */
@@ -316,16 +328,20 @@ typedef struct dm_fill_desc {
     int32_t page_size;       /* tokens of a page; >= 1 if page_table is wanted */
     int32_t padded_requests; /* 0: no padding */
     int64_t padded_tokens;   /* P; 0: no padding */
+    int32_t context_divisor; /* D: KV tokens per entry of a compressed cache, for context_lens; 0 means 1 */
+    int32_t dcp_world;       /* W: ranks that share a KV cache; 0 means 1 */
+    int32_t dcp_rank;        /* this one, below W */
+    int32_t dcp_interleave;  /* I: tokens that a rank holds in a row; 0 means 1 */
 
     /* Outputs per token, int32 */
     dm_vec seqlens_expanded;  /* [M] e */
     dm_vec dsa_cache_seqlens; /* [M] s = min(e, topk) for k = 1, min(e - e % k, topk) + e % k for k > 1 */
     dm_vec dsa_cu_seqlens_k;  /* [M + 1] exclusive prefix of s, entries 0 .. E */
     dm_vec token_to_req;      /* [M] r */
-    dm_vec context_lens;      /* [M] e, or kv[r] with DM_FILL_CONTEXT_PER_REQUEST (then it reads as [R][n]) */
-    dm_table page_table_1;    /* [M][cols] req_to_token[pool[r]][c] */
-    dm_table page_table;      /* [M][cols] req_to_token[pool[r]][c * page_size] / page_size, rounded toward zero; or
-                                 block_table[r][c] */
+    dm_vec context_lens;   /* [M] local(e) / D; of kv[r] with DM_FILL_CONTEXT_PER_REQUEST (it reads as [R][n] then) */
+    dm_table page_table_1; /* [M][cols] req_to_token[pool[r]][c] */
+    dm_table page_table;   /* [M][cols] req_to_token[pool[r]][c * page_size] / page_size, rounded toward zero; or
+                              block_table[r][c] */
 
     /* Outputs per request, int32 */
     dm_vec cache_seqlens; /* [R] kv */
@@ -344,6 +360,10 @@ typedef struct dm_fill_desc {
  * DM_ERR_ARGUMENT, _STRUCT_SIZE, _TYPE, _SHAPE, _RANGE, _MISSING, _CONFLICT, _ALIGNMENT: the descriptor, field named in
  * dm_last_error; with DRAFTMETA_CHECK=1 also _OVERLAP and _POINTER; _DRIVER, _OUT_OF_MEMORY: the launch failed. */
 DM_API dm_status dm_fill(dm_context *ctx, const dm_fill_desc *desc, dm_stream stream);
+
+/* Checks desc as dm_fill does, with the same statuses and words, and enqueues nothing: for engines that keep their
+ * descriptors and want to know at start. DM_OK: dm_fill takes it for as long as neither it nor the memory changes. */
+DM_API dm_status dm_fill_check(dm_context *ctx, const dm_fill_desc *desc);
 
 /* The most descriptors that one launch takes. */
 #define DM_FILL_MANY_MAX 8

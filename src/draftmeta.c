@@ -224,17 +224,23 @@ static size_t chunk_at(size_t first, size_t count)
     return count - first < DM_FILL_MANY_MAX ? count - first : DM_FILL_MANY_MAX;
 }
 
-dm_status dm_fill_many(dm_context *ctx, const dm_fill_desc *const *descs, size_t count, dm_stream stream)
+/* Checks all descriptors; the last chunk's jobs are ready to go. */
+static dm_status lower_all(const dm_context *ctx, const dm_fill_desc *const *descs, size_t count, dm_job *jobs)
 {
     if (!ctx || (count && !descs))
         return dm_fail(DM_ERR_ARGUMENT, "%s is NULL", ctx ? "descs" : "ctx");
-    dm_job jobs[DM_FILL_MANY_MAX];
     dm_status status = DM_OK;
-    /* Nothing is enqueued before all is known to be valid; the last chunk's jobs are ready to go. */
     for (size_t first = 0; first < count && status == DM_OK; first += DM_FILL_MANY_MAX)
         status = lower_chunk(descs, first, chunk_at(first, count), count, jobs);
     if (status == DM_OK && ctx->check && count)
         status = check_memory(ctx, descs, count);
+    return status;
+}
+
+dm_status dm_fill_many(dm_context *ctx, const dm_fill_desc *const *descs, size_t count, dm_stream stream)
+{
+    dm_job jobs[DM_FILL_MANY_MAX];
+    dm_status status = lower_all(ctx, descs, count, jobs); /* nothing is enqueued before all is known to be valid */
     for (size_t first = 0; first < count && status == DM_OK; first += DM_FILL_MANY_MAX) {
         if (count > DM_FILL_MANY_MAX)
             status = lower_chunk(descs, first, chunk_at(first, count), count, jobs);
@@ -242,6 +248,12 @@ dm_status dm_fill_many(dm_context *ctx, const dm_fill_desc *const *descs, size_t
             status = ctx->backend->fill(ctx->state, jobs, (int)chunk_at(first, count), stream);
     }
     return status;
+}
+
+dm_status dm_fill_check(dm_context *ctx, const dm_fill_desc *desc)
+{
+    dm_job job;
+    return lower_all(ctx, &desc, 1, &job);
 }
 
 dm_status dm_fill(dm_context *ctx, const dm_fill_desc *desc, dm_stream stream)

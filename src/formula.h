@@ -8,6 +8,11 @@
 #define DM_FN static inline
 #endif
 
+/* How a function is declared that few fills need and that is not to be inlined where they all come by. */
+#ifndef DM_COLD_FN
+#define DM_COLD_FN DM_FN
+#endif
+
 /* a + b without overflow, as far as a later clamp to int32 can tell. */
 DM_FN int64_t dm_add_clamped(int64_t a, int32_t b)
 {
@@ -96,6 +101,20 @@ DM_FN int32_t dm_expanded(int32_t kv, int32_t q, int64_t j)
     return e < 0 ? 0 : (int32_t)e;
 }
 
+/* How many of x KV tokens the shard holds. */
+DM_FN uint32_t dm_local(const dm_shard *shard, uint32_t x)
+{
+    const uint32_t rounds = x / shard->round, rest = x - rounds * shard->round;
+    const uint32_t above = rest > shard->first ? rest - shard->first : 0;
+    return rounds * shard->interleave + (above < shard->interleave ? above : shard->interleave);
+}
+
+/* What context_lens holds for x: e, or kv. */
+DM_FN int32_t dm_context_len(const dm_job *job, int32_t x)
+{
+    return job->flags & DM_JOB_LOCAL ? (int32_t)(dm_local(&job->shard, (uint32_t)x) / job->context_divisor) : x;
+}
+
 /* What sparse attention keeps of e KV tokens: whole pools up to topk, and the tokens after the last whole pool. */
 DM_FN int32_t dm_sparse(int32_t e, int32_t topk, int32_t pool)
 {
@@ -169,8 +188,8 @@ DM_FN int dm_is_narrow(uint64_t v)
 
 /* ---- Schedules ---- */
 
-/* Segments of c KV tokens: ceil(floor(c / divisor) / split). */
-DM_FN uint32_t dm_segments(const dm_job_schedule *s, uint32_t c)
+/* Segments of c KV tokens of the rank's: ceil(floor(c / divisor) / split). */
+DM_FN uint32_t dm_segments_of(const dm_job_schedule *s, uint32_t c)
 {
     const uint32_t up = c + s->step - s->divisor;
     if (!s->step)
@@ -178,14 +197,62 @@ DM_FN uint32_t dm_segments(const dm_job_schedule *s, uint32_t c)
     return s->step_shift < 0 ? up / s->step : up >> s->step_shift;
 }
 
-/* The sum of dm_segments over c = 0 .. m. */
-DM_FN uint64_t dm_segments_sum(const dm_job_schedule *s, uint32_t m)
+/* Segments of x KV tokens of all ranks. */
+DM_FN uint32_t dm_segments(const dm_job_schedule *s, uint32_t x)
+{
+    return dm_segments_of(s, s->flags & DM_SCHED_LOCAL ? dm_local(&s->shard, x) : x);
+}
+
+/* The sum of dm_segments_of over c = 0 .. m. */
+DM_FN uint64_t dm_segments_of_sum(const dm_job_schedule *s, uint32_t m)
 {
     if (!s->step)
         return m >= s->divisor ? m - s->divisor + 1 : 0;
     const uint32_t x = m + s->step - s->divisor + 1;
     const uint64_t whole = s->step_shift < 0 ? x / s->step : x >> s->step_shift;
     return whole * (whole - 1) / 2 * s->step + whole * (x - whole * s->step);
+}
+
+/* The sum of floor((a * i + b) / m) over i = 0 .. n - 1, as Euclid divides a by m. No a * n + b exceeds 64 bits. */
+DM_FN uint64_t dm_floor_sum(uint64_t n, uint64_t m, uint64_t a, uint64_t b)
+{
+    uint64_t sum = 0;
+    for (;;) {
+        sum += n * (n - 1) / 2 * (a / m) + n * (b / m);
+        a %= m;
+        b %= m;
+        const uint64_t last = a * n + b;
+        if (last < m)
+            return sum;
+        n = last / m;
+        b = last % m;
+        const uint64_t divisor = m;
+        m = a;
+        a = divisor;
+    }
+}
+
+/* The sum of dm_segments over x = 0 .. m for a shard. The x in its part of every round make c = 0, 1, 2, ... in turn;
+ * those before it in the round repeat the c that the rounds before come to, those behind it the c that this round too
+ * does. */
+DM_COLD_FN uint64_t dm_local_segments_sum(const dm_job_schedule *s, uint32_t m)
+{
+    const uint32_t round = s->shard.round, first = s->shard.first, part = s->shard.interleave;
+    const uint32_t rounds = (m + 1) / round, rest = (m + 1) - rounds * round, owned = dm_local(&s->shard, m + 1);
+    const uint32_t before = rest < first ? rest : first,
+                   behind = rest > first && rest - first > part ? rest - first - part : 0;
+    uint64_t sum = owned ? dm_segments_of_sum(s, owned - 1) : 0;
+    if (rounds)
+        sum += (uint64_t)(round - part) * dm_floor_sum(rounds, 256ull * s->divisor, part, 255ull * s->divisor) +
+               (uint64_t)(round - first - part) * dm_segments_of(s, rounds * part);
+    return sum + (uint64_t)before * dm_segments_of(s, rounds * part) +
+           (uint64_t)behind * dm_segments_of(s, rounds * part + part);
+}
+
+/* The sum of dm_segments over x = 0 .. m. */
+DM_FN uint64_t dm_segments_sum(const dm_job_schedule *s, uint32_t m)
+{
+    return s->flags & DM_SCHED_LOCAL ? dm_local_segments_sum(s, m) : dm_segments_of_sum(s, m);
 }
 
 /* The sum of dm_segments over the first j tokens of a request. */

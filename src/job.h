@@ -15,8 +15,9 @@ enum {
     DM_JOB_BLOCK_TABLE = 32, /* source holds pages, not slots */
     DM_JOB_FULL_ROWS = 64,   /* zero what is not live */
     DM_JOB_CONTEXT_PER_REQUEST = 128,
-    DM_JOB_TABLES = 256, /* a page table is wanted: check every request's row of the source */
-    DM_JOB_TOKENS = 512, /* any output per token is wanted, which bounds capacity */
+    DM_JOB_TABLES = 256,    /* a page table is wanted: check every request's row of the source */
+    DM_JOB_TOKENS = 512,    /* any output per token is wanted, which bounds capacity */
+    DM_JOB_LOCAL = 1 << 10, /* context_lens are not e and kv themselves, or a schedule's c are not */
 
     /* The outputs that are wanted: one register instead of a pointer each. */
     DM_JOB_SEQLENS_EXPANDED = 1 << 16,
@@ -34,8 +35,16 @@ enum {
 enum {
     DM_SCHED_PER_TOKEN = 1,  /* units are tokens, else requests of extend_len tokens */
     DM_SCHED_TAIL_HEAVY = 2, /* the remainder goes to the last slots, else to the first */
-    DM_SCHED_ADJACENT = 4    /* an entry is (u * atoms, o / atoms), else (u * atoms + o / seg, o % seg) */
+    DM_SCHED_ADJACENT = 4,   /* an entry is (u * atoms, o / atoms), else (u * atoms + o / seg, o % seg) */
+    DM_SCHED_LOCAL = 8       /* c counts the tokens that the shard holds */
 };
+
+/* The rank's part of a KV cache that several share: of every round tokens, interleave from first on. Where a number
+ * does not fit, UINT32_MAX stands for it, which is beyond any length too. round 1, first 0, interleave 1: all of them.
+ */
+typedef struct dm_shard {
+    uint32_t round, first, interleave;
+} dm_shard;
 
 typedef struct dm_job_schedule {
     int32_t *table; /* NULL: not wanted */
@@ -45,33 +54,42 @@ typedef struct dm_job_schedule {
     uint32_t step;      /* KV tokens of a segment, divisor * split; 0: more than any length, one segment holds all */
     int32_t step_shift; /* step is 1 << step_shift, or step_shift is -1 */
     uint32_t flags;
+    dm_shard shard;
 } dm_job_schedule;
 
-/* Pointers are device addresses; NULL outputs are not wanted. Strides are in elements. What every fill looks at comes
- * first, so that a kernel's parameter is read in few pieces. */
+/* Pointers are device addresses; NULL outputs are not wanted. Strides are in elements. A kernel waits for each line of
+ * 64 bytes of its parameter that it is the first to touch: what is used together stands together. */
 typedef struct dm_job {
     uint32_t flags;
     int32_t num_requests;
     int32_t padded_requests; /* at least num_requests */
-    int32_t extend_len, seq_len_bias, topk, pool_size;
-    int32_t page_size, page_shift; /* page_size is 1 << page_shift, or page_shift is -1 */
-    int64_t capacity;              /* M; INT64_MAX without a bound */
-    int64_t padded_tokens;
+    int32_t extend_len;
 
+    /* What every fill reads, and page_table */
     const void *seq_lens;
     const void *extend; /* NULL: extend_len for every request */
-    int32_t *seqlens_expanded, *dsa_cache_seqlens, *dsa_cu_seqlens_k, *cache_seqlens, *cu_seqlens_k;
-
-    const void *pool; /* NULL: request r has row r */
+    const void *pool;   /* NULL: request r has row r */
     const int32_t *source;
-    int64_t source_rows, source_stride;
+    int64_t capacity; /* M; INT64_MAX without a bound */
     int32_t *page_table;
-    int64_t page_table_bound, page_table_stride, page_table_cols; /* bound: columns that table and source both have */
+    int64_t page_table_stride, source_stride;
+    int64_t page_table_bound; /* columns that table and source both have */
+    int64_t source_rows;
+    int32_t page_size, page_shift; /* page_size is 1 << page_shift, or page_shift is -1 */
 
+    /* What rows need besides */
+    int32_t seq_len_bias, topk, pool_size;
+    int64_t padded_tokens;
+    int32_t *seqlens_expanded, *dsa_cache_seqlens, *dsa_cu_seqlens_k, *cache_seqlens, *cu_seqlens_k;
     int32_t *token_to_req, *context_lens, *cu_seqlens_q, *num_tokens;
     dm_report *report;
+
+    /* What few fills have */
+    int64_t page_table_cols;
     int32_t *page_table_1;
     int64_t page_table_1_bound, page_table_1_stride, page_table_1_cols;
+    dm_shard shard;
+    uint32_t context_divisor;
     dm_job_schedule schedules[2];
 } dm_job;
 

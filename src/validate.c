@@ -103,15 +103,26 @@ static dm_status check_scalars(const dm_fill_desc *desc, const char *where)
         const char *name;
         int64_t value;
     } scalars[] = {
-        {"num_requests", desc->num_requests},   {"extend_len", desc->extend_len},
-        {"seq_len_bias", desc->seq_len_bias},   {"topk", desc->topk},
-        {"pool_size", desc->pool_size},         {"page_size", desc->page_size},
-        {"padded_tokens", desc->padded_tokens}, {"padded_requests", desc->padded_requests},
+        {"num_requests", desc->num_requests},
+        {"extend_len", desc->extend_len},
+        {"seq_len_bias", desc->seq_len_bias},
+        {"topk", desc->topk},
+        {"pool_size", desc->pool_size},
+        {"page_size", desc->page_size},
+        {"padded_tokens", desc->padded_tokens},
+        {"padded_requests", desc->padded_requests},
+        {"context_divisor", desc->context_divisor},
+        {"dcp_world", desc->dcp_world},
+        {"dcp_rank", desc->dcp_rank},
+        {"dcp_interleave", desc->dcp_interleave},
     };
     for (size_t i = 0; i < sizeof scalars / sizeof *scalars; i++)
         if (scalars[i].value < 0)
             return dm_fail(DM_ERR_RANGE, "%s%s is %lld: it must not be negative", where, scalars[i].name,
                            (long long)scalars[i].value);
+    if (desc->dcp_rank && desc->dcp_rank >= desc->dcp_world)
+        return dm_fail(DM_ERR_RANGE, "%sdcp_rank is %d: it must be below dcp_world, %d", where, desc->dcp_rank,
+                       desc->dcp_world);
     const uint32_t known = DM_FILL_FULL_ROWS | DM_FILL_CONTEXT_PER_REQUEST;
     if (desc->flags & ~known)
         return dm_fail(DM_ERR_ARGUMENT, "%sflags is 0x%x: 0x%x is all that this version knows", where, desc->flags,
@@ -337,6 +348,19 @@ static int32_t log2_or_minus_1(int32_t n)
     return n > 0 && (n & (n - 1)) == 0 ? __builtin_ctz((unsigned)n) : -1;
 }
 
+static uint32_t low_or_max(int64_t v)
+{
+    return v < UINT32_MAX ? (uint32_t)v : UINT32_MAX;
+}
+
+static dm_shard lower_shard(const dm_fill_desc *desc)
+{
+    const int64_t part = desc->dcp_interleave ? desc->dcp_interleave : 1;
+    if (desc->dcp_world <= 1)
+        return (dm_shard){.round = 1, .interleave = 1};
+    return (dm_shard){low_or_max(part * desc->dcp_world), low_or_max(part * desc->dcp_rank), (uint32_t)part};
+}
+
 static dm_job_schedule lower_schedule(const dm_fill_desc *desc, const dm_schedule *s)
 {
     if (!s->table.data)
@@ -353,7 +377,9 @@ static dm_job_schedule lower_schedule(const dm_fill_desc *desc, const dm_schedul
         .step = step <= INT32_MAX ? (uint32_t)step : 0,
         .step_shift = step <= INT32_MAX ? log2_or_minus_1((int32_t)step) : -1,
         .flags = (s->unit == DM_UNIT_TOKEN ? DM_SCHED_PER_TOKEN : 0) | (sm100 ? DM_SCHED_ADJACENT : 0) |
-                 (s->variant == DM_SCHEDULE_SM90 ? DM_SCHED_TAIL_HEAVY : 0),
+                 (s->variant == DM_SCHEDULE_SM90 ? DM_SCHED_TAIL_HEAVY : 0) |
+                 (desc->dcp_world > 1 ? DM_SCHED_LOCAL : 0),
+        .shard = lower_shard(desc),
     };
 }
 
@@ -361,6 +387,13 @@ static dm_job_schedule lower_schedule(const dm_fill_desc *desc, const dm_schedul
 static uint32_t flag_if(const void *pointer, uint32_t flag)
 {
     return pointer ? flag : 0;
+}
+
+/* Whether context_lens or schedules are made from other lengths than the rest. */
+static bool is_local(const dm_fill_desc *d)
+{
+    const bool context = d->context_lens.data, scheduled = d->schedules[0].table.data || d->schedules[1].table.data;
+    return (d->dcp_world > 1 && (context || scheduled)) || (d->context_divisor > 1 && context);
 }
 
 static uint32_t lower_outputs(const dm_fill_desc *d)
@@ -371,7 +404,8 @@ static uint32_t lower_outputs(const dm_fill_desc *d)
            flag_if(d->token_to_req.data, DM_JOB_TOKEN_TO_REQ) | flag_if(d->context_lens.data, DM_JOB_CONTEXT_LENS) |
            flag_if(d->cache_seqlens.data, DM_JOB_CACHE_SEQLENS) | flag_if(d->cu_seqlens_q.data, DM_JOB_CU_SEQLENS_Q) |
            flag_if(d->cu_seqlens_k.data, DM_JOB_CU_SEQLENS_K) | flag_if(d->num_tokens.data, DM_JOB_NUM_TOKENS) |
-           flag_if(d->report, DM_JOB_REPORT) | (has_token_output(d) ? DM_JOB_TOKENS : 0);
+           flag_if(d->report, DM_JOB_REPORT) | (has_token_output(d) ? DM_JOB_TOKENS : 0) |
+           (is_local(d) ? DM_JOB_LOCAL : 0);
 }
 
 static uint32_t lower_inputs(const dm_fill_desc *d)
@@ -437,6 +471,8 @@ static dm_job lower(const dm_fill_desc *desc)
         .page_size = desc->page_size ? desc->page_size : 1,
         .page_shift = log2_or_minus_1(desc->page_size ? desc->page_size : 1),
         .flags = lower_inputs(desc) | lower_outputs(desc),
+        .shard = lower_shard(desc),
+        .context_divisor = desc->context_divisor ? (uint32_t)desc->context_divisor : 1,
         .schedules = {lower_schedule(desc, &desc->schedules[0]), lower_schedule(desc, &desc->schedules[1])},
     };
 }
@@ -489,15 +525,21 @@ static int by_begin(const void *a, const void *b)
     return (x->begin > y->begin) - (x->begin < y->begin);
 }
 
+/* Whether a field holds the same as cache_seqlens where every request has one token. */
+static bool holds_kv(const char *name, const dm_fill_desc *desc)
+{
+    if (!strcmp(name, "context_lens"))
+        return desc->dcp_world <= 1 && desc->context_divisor <= 1;
+    return !strcmp(name, "seqlens_expanded") || !strcmp(name, "cache_seqlens");
+}
+
 static bool may_share(const dm_range *a, const dm_range *b, const dm_fill_desc *const *descs)
 {
     if (!strcmp(a->field, "report") && !strcmp(b->field, "report"))
         return a->begin == b->begin;
-    static const char *const names[] = {"context_lens", "seqlens_expanded", "cache_seqlens"};
-    int shareable = 0;
-    for (int i = 0; i < 3; i++)
-        shareable += !strcmp(a->field, names[i]) + !strcmp(b->field, names[i]);
-    return shareable == 2 && a->desc == b->desc && a->begin == b->begin && descs[a->desc]->extend_len == 1;
+    const dm_fill_desc *desc = descs[a->desc];
+    return a->desc == b->desc && a->begin == b->begin && desc->extend_len == 1 && holds_kv(a->field, desc) &&
+           holds_kv(b->field, desc);
 }
 
 dm_status dm_check_overlaps(dm_range *ranges, size_t count, const dm_fill_desc *const *descs)

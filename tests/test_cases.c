@@ -368,6 +368,17 @@ static void see_scalars(const dm_fill_desc *d)
     saw("pool_size over topk", dsa && d->pool_size > d->topk);
     saw("context per request", d->context_lens.data != NULL && d->flags & DM_FILL_CONTEXT_PER_REQUEST);
     saw("context per token", d->context_lens.data != NULL && !(d->flags & DM_FILL_CONTEXT_PER_REQUEST));
+    const bool context = d->context_lens.data != NULL;
+    const bool scheduled = d->schedules[0].table.data != NULL || d->schedules[1].table.data != NULL;
+    saw("context of a compressed cache", context && d->context_divisor > 1);
+    saw("context of a rank", context && d->dcp_world > 1);
+    saw("schedule of a rank", scheduled && d->dcp_world > 1);
+    saw("a rank of a compressed cache", context && d->dcp_world > 1 && d->context_divisor > 1);
+    saw("the last rank", scheduled && d->dcp_world > 1 && d->dcp_rank == d->dcp_world - 1);
+    saw("dcp_world INT32_MAX", scheduled && d->dcp_world == INT32_MAX);
+    saw("dcp_interleave 1", scheduled && d->dcp_world > 1 && d->dcp_interleave <= 1);
+    saw("dcp_interleave 64", scheduled && d->dcp_world > 1 && d->dcp_interleave == 64);
+    saw("dcp_interleave INT32_MAX", scheduled && d->dcp_world > 1 && d->dcp_interleave == INT32_MAX);
     saw("fewer padded requests than requests", d->padded_requests && d->padded_requests < d->num_requests);
     saw("more padded requests than requests", d->padded_requests > d->num_requests);
     saw("padded_tokens 2^40", d->padded_tokens == 1ll << 40);

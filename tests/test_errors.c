@@ -259,6 +259,8 @@ static void expect_refused(dm_context *ctx, const char *what, const memory *m, c
     ck_assert_msg(!strstr(dm_last_error(), "descs["), "%s: \"%s\"", what, dm_last_error());
     expect_untouched(what, m, &before);
     dm_sync(NULL, NULL);
+    rejects(what, dm_fill_check(ctx, bad), status, word);
+    dm_sync(NULL, NULL);
     rejects(what, dm_fill_many(ctx, descs, MANY, NULL), status, word);
     expect_message(what, "descs[9]->");
     expect_untouched(what, m, &before);
@@ -272,6 +274,8 @@ START_TEST(the_good_descriptors_are_good)
         prepare(&m);
         before = m;
         const dm_fill_desc d = makers[i](&m);
+        ACCEPTS(dm_fill_check(ctx, &d));
+        ck_assert_int_eq(memcmp(&m, &before, sizeof m), 0);
         ACCEPTS(dm_fill(ctx, &d, NULL));
         ck_assert_int_ne(memcmp(&m, &before, sizeof m), 0);
         ck_assert_mem_eq(&m, &before, offsetof(memory, seqlens_expanded)); /* the inputs */
@@ -297,6 +301,10 @@ static const struct {
     {"page_size < 0", by_slots, DM_ERR_RANGE, "page_size is -1", {SET(page_size, -1)}},
     {"padded_requests < 0", by_slots, DM_ERR_RANGE, "padded_requests is -1", {SET(padded_requests, -1)}},
     {"padded_tokens < 0", by_slots, DM_ERR_RANGE, "padded_tokens is -1", {SET(padded_tokens, -1)}},
+    {"context_divisor < 0", by_slots, DM_ERR_RANGE, "context_divisor is -1", {SET(context_divisor, -1)}},
+    {"dcp_world < 0", by_slots, DM_ERR_RANGE, "dcp_world is -1", {SET(dcp_world, -1)}},
+    {"dcp_rank < 0", by_slots, DM_ERR_RANGE, "dcp_rank is -1", {SET(dcp_world, 2), SET(dcp_rank, -1)}},
+    {"dcp_interleave < 0", by_slots, DM_ERR_RANGE, "dcp_interleave is -1", {SET(dcp_interleave, -1)}},
     {"slots < 0", by_slots, DM_ERR_RANGE, "schedules[1].slots is -1", {SET(schedules[1].slots, -1)}},
     {"divisor < 0", by_slots, DM_ERR_RANGE, "schedules[0].divisor is -1", {SET(schedules[0].divisor, -1)}},
 
@@ -309,6 +317,10 @@ static const struct {
     {"page_size 0, unused", by_slots, DM_OK, "", {SET(page_size, 0), DROP(page_table)}},
     {"slots 0", by_slots, DM_ERR_RANGE, "schedules[0].slots is 0", {SET(schedules[0].slots, 0)}},
     {"slots 0, unused", by_slots, DM_OK, "", {DROP(schedules[0])}},
+    {"dcp_rank 2 of 2", by_slots, DM_ERR_RANGE, "dcp_rank is 2: it must be", {SET(dcp_world, 2), SET(dcp_rank, 2)}},
+    {"dcp_rank 1 of 2", by_slots, DM_OK, "", {SET(dcp_world, 2), SET(dcp_rank, 1), SET(dcp_interleave, 64)}},
+    {"dcp_rank 1 of none", by_slots, DM_ERR_RANGE, "dcp_rank is 1: it must be", {SET(dcp_rank, 1)}},
+    {"dcp_rank 1 of 1", by_slots, DM_ERR_RANGE, "dcp_rank is 1: it must be", {SET(dcp_world, 1), SET(dcp_rank, 1)}},
     {"pool_size and divisor 0", by_slots, DM_OK, "", {SET(pool_size, 0), SET(schedules[1].divisor, 0)}},
 
     {"flag", by_slots, DM_ERR_ARGUMENT, "flags is 0x4", {SET(flags, 4)}},
@@ -598,6 +610,8 @@ START_TEST(bad_fill_arguments)
     REJECTS(DM_ERR_ARGUMENT, "descs[3] is NULL", dm_fill_many(ctx, descs, 5, NULL));
     ACCEPTS(dm_fill_many(ctx, descs, 0, NULL));
     ACCEPTS(dm_fill_many(ctx, NULL, 0, NULL));
+    REJECTS(DM_ERR_ARGUMENT, "ctx is NULL", dm_fill_check(NULL, descs[0]));
+    REJECTS(DM_ERR_ARGUMENT, "desc is NULL", dm_fill_check(ctx, NULL));
     dm_fill_desc bad = good;
     bad.topk = -3;
     descs[3] = &bad;
@@ -900,6 +914,21 @@ static const sharing sharings[] = {
      NULL,
      NULL,
      {SET(extend_len, 1), SAME(seqlens_expanded, context_lens), SAME(cache_seqlens, context_lens)}},
+    {"those of a rank",
+     1,
+     ">cache_seqlens ",
+     ">context_lens ",
+     {SET(extend_len, 1), SET(dcp_world, 2), SAME(cache_seqlens, context_lens)}},
+    {"compressed",
+     1,
+     ">seqlens_expanded ",
+     ">context_lens ",
+     {SET(extend_len, 1), SET(context_divisor, 2), SAME(seqlens_expanded, context_lens)}},
+    {"others, compressed",
+     1,
+     NULL,
+     NULL,
+     {SET(extend_len, 1), SET(context_divisor, 2), SAME(cache_seqlens, seqlens_expanded)}},
     {"of many", 1, ">seqlens_expanded ", ">context_lens ", {SAME(seqlens_expanded, context_lens)}},
     {"askew",
      1,
@@ -942,6 +971,8 @@ START_TEST(overlaps)
         d[0].extend_len = d[row->count - 1].extend_len;
         const dm_status status = dm_fill_many(ctx, descs, row->count, NULL);
         expect_status(row->what, status, row->first ? DM_ERR_OVERLAP : DM_OK);
+        if (row->count == 1)
+            expect_status(row->what, dm_fill_check(ctx, &d[0]), status);
         if (!row->first)
             continue;
         expect_message(row->what, row->first);

@@ -41,10 +41,11 @@ static void describe(const fill_spec *s, char *text, size_t room)
 {
     snprintf(text, room,
              "R=%d T=%" PRId64 " extend_len=%d bias=%d topk=%d kpool=%d page=%d flags=%u wants=%#x capacity=%" PRId64
-             " padded=%d, %" PRId64 " context=%" PRId64 " columns=%" PRId64 " gap=%" PRId64 "%s",
+             " padded=%d, %" PRId64 " context=%" PRId64 " columns=%" PRId64 " gap=%" PRId64
+             "%s divisor=%d rank=%d/%d part=%d",
              s->requests, spec_tokens(s), s->extend_len, s->seq_len_bias, s->topk, s->pool_size, s->page_size, s->flags,
              s->wants, s->capacity, s->padded_requests, s->padded_tokens, s->context, s->columns, s->gap,
-             s->blocks ? " blocks" : "");
+             s->blocks ? " blocks" : "", s->context_divisor, s->dcp_rank, s->dcp_world, s->dcp_interleave);
 }
 
 static uint64_t check_spec(const fill_spec *s)
@@ -474,6 +475,52 @@ START_TEST(context_per_request)
 }
 END_TEST
 
+/* A group of w ranks that have i tokens in turn, and caches of one entry for d tokens. */
+static void set_context(fill_spec *s, int32_t w, int32_t i, int32_t d)
+{
+    s->dcp_world = w;
+    s->dcp_interleave = i;
+    s->context_divisor = d;
+}
+
+/* Short runs, long ones and padding; the ranks of a group. */
+START_TEST(context_of_ranks_and_compressed_caches)
+{
+    static const int32_t parts[] = {0, 1, 3, 64, INT32_MAX}, divisors[] = {0, 1, 4, 7, INT32_MAX};
+    for (size_t i = 0; i < LENGTH(parts); i++)
+        for (int32_t n = 1; n <= 40; n += n < 10 ? 3 : 15) {
+            fill_spec s = uniform(n);
+            s.padded_tokens = MIXED_REQUESTS * n + 3;
+            s.flags = n % 2 ? 0 : DM_FILL_CONTEXT_PER_REQUEST;
+            set_context(&s, 1 + n % 4, parts[i], divisors[(i + (size_t)n) % LENGTH(divisors)]);
+            for (s.dcp_rank = 0; s.dcp_rank < s.dcp_world; s.dcp_rank++)
+                check_spec(&s);
+            s.dcp_rank = 0;
+            s.padded_tokens = 0; /* what the GPUs have a kernel for, if all tokens counted */
+            s.flags = 0;
+            s.wants = WANT_ALL & ~(WANT_TABLE_1 | WANT_SCHEDULES);
+            s.no_report = true;
+            check_spec(&s);
+        }
+}
+END_TEST
+
+/* vLLM's example: of the tokens before 8, 9 and 10 rank 1 of 2 has 4, 4 and 5. */
+START_TEST(ranks_count_their_own_tokens)
+{
+    dm_fill_desc d = {.size = sizeof d, .num_requests = 2, .extend_len = 3, .dcp_world = 2, .dcp_rank = 1};
+    d.seq_lens = input(INTS(10, 1));
+    d.seqlens_expanded = output(6);
+    d.context_lens = output(6);
+    ck_assert_int_eq(dm_fill(ctx, &d, NULL), DM_OK);
+    expect("seqlens_expanded", d.seqlens_expanded.data, INTS(8, 9, 10, 0, 0, 1));
+    expect("context_lens", d.context_lens.data, INTS(4, 4, 5, 0, 0, 0));
+    d.dcp_interleave = d.context_divisor = 4; /* 4 of each, the second four */
+    ck_assert_int_eq(dm_fill(ctx, &d, NULL), DM_OK);
+    expect("context_lens", d.context_lens.data, INTS(1, 1, 1, 0, 0, 0));
+}
+END_TEST
+
 START_TEST(one_buffer_for_three_lengths)
 {
     fill_spec s = uniform(1);
@@ -732,6 +779,26 @@ START_TEST(schedules)
             check_schedules(&s, (dm_schedule){.variant = variant, .unit = DM_UNIT_TOKEN, .slots = slots[i]});
         }
         s.padded_tokens = 0;
+    }
+}
+END_TEST
+
+/* Lengths of which some ranks hold nothing, whole segments or parts; divisors that do not divide the ranks' parts. */
+START_TEST(schedules_of_ranks)
+{
+    static const int32_t parts[] = {1, 3, 64, 256, 1000, 1 << 20, INT32_MAX}, worlds[] = {2, 3, 8, INT32_MAX};
+    fill_spec s = {.requests = 6, .seq_lens = LIST(600, 1, 5000, 70000, 0, INT32_MAX), .context = 8};
+    s.wants = WANT_SCHEDULES | WANT_CONTEXT;
+    for (size_t i = 0; i < LENGTH(parts) * LENGTH(worlds); i++) {
+        set_context(&s, worlds[i % LENGTH(worlds)], parts[i / LENGTH(worlds)], 0);
+        for (s.dcp_rank = 0; s.dcp_rank < 3 && s.dcp_rank < s.dcp_world; s.dcp_rank++) {
+            s.extend_lens = LIST(3, 2, 4000, 1, 5, 700);
+            s.extend_len = 0;
+            check_schedules(&s, (dm_schedule){.variant = DM_SCHEDULE_SMXX, .unit = DM_UNIT_TOKEN, .slots = 132});
+            s.extend_lens = NULL;
+            s.extend_len = 4;
+            check_schedules(&s, (dm_schedule){.variant = DM_SCHEDULE_SM90, .unit = DM_UNIT_REQUEST, .slots = 7});
+        }
     }
 }
 END_TEST
@@ -1125,6 +1192,18 @@ START_TEST(requests_by_the_ten_thousands)
 }
 END_TEST
 
+/* Just more requests than fill the row blocks' first tiles: the next tiles are not for all of the blocks. */
+START_TEST(requests_that_leave_row_blocks_over)
+{
+    fill_spec s = {.requests = 33000, .seq_lens = many_seq, .wants = WANT_CU_Q | WANT_CU_K | WANT_NUM_TOKENS};
+    draw(many_seq, MANY, 0, 1 << 20);
+    draw(many_extend, MANY, 0, 3);
+    s.extend_lens = many_extend;
+    s.padded_requests = 33005;
+    check_spec(&s);
+}
+END_TEST
+
 START_TEST(a_prefill_among_decodes)
 {
     int64_t seq[21], extend[21], pool[21];
@@ -1268,6 +1347,7 @@ static void add_schedules(Suite *suite)
 {
     TCase *tcase = tcase_create("schedules");
     tcase_add_loop_test(tcase, schedules, DM_SCHEDULE_SMXX, DM_SCHEDULE_SM100 + 1);
+    tcase_add_test(tcase, schedules_of_ranks);
     tcase_add_test(tcase, schedules_of_dropped_tokens);
     tcase_add_test(tcase, schedules_of_huge_lengths);
     suite_add_tcase(suite, tcase);
@@ -1280,6 +1360,7 @@ static void add_large(Suite *suite)
     tcase_add_checked_fixture(tcase, reset_arena, NULL);
     tcase_add_test(tcase, a_large_batch);
     tcase_add_loop_test(tcase, requests_by_the_ten_thousands, 0, 4);
+    tcase_add_test(tcase, requests_that_leave_row_blocks_over);
     tcase_add_test(tcase, a_prefill_among_decodes);
     tcase_add_test(tcase, wide_page_tables);
     suite_add_tcase(suite, tcase);
@@ -1306,7 +1387,8 @@ static Suite *fill_suite(bool on_device)
               lengths_are_read_when_the_stream_gets_there, schedules_of_no_work_are_sentinels,
               padding_repeats_prefixes_and_has_requests_of_its_own);
     ADD_TESTS(suite, "lengths", lengths_of_both_types, fewer_kv_tokens_than_queries, requests_without_queries,
-              pooled_keys, context_per_request, one_buffer_for_three_lengths);
+              pooled_keys, context_per_request, context_of_ranks_and_compressed_caches, ranks_count_their_own_tokens,
+              one_buffer_for_three_lengths);
     ADD_TESTS(suite, "page tables", page_sizes, strided_tables);
     ADD_TESTS(suite, "sizes", each_output_alone, nothing_but_the_report, padded_tails, small_buffers,
               the_smallest_output_counts);

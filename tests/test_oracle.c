@@ -147,6 +147,61 @@ START_TEST(context_per_request)
 }
 END_TEST
 
+/* Rank k of w has every w-th run of i tokens: of 8, 9 and 10 the odd ones are 4, 4 and 5. */
+START_TEST(context_of_a_rank)
+{
+    static const int32_t local[][6] = {
+        /* w, k, i, then what is held of 8, 9, 10 */
+        {1, 0, 0, 8, 9, 10}, {2, 0, 0, 4, 5, 5}, {2, 1, 1, 4, 4, 5}, {3, 1, 1, 3, 3, 3}, {2, 0, 4, 4, 5, 6},
+        {2, 1, 4, 4, 4, 4},  {3, 2, 4, 0, 1, 2}, {4, 3, 4, 0, 0, 0}, {2, 0, 9, 8, 9, 9}, {2, 1, 9, 0, 0, 1},
+    };
+    for (size_t i = 0; i < sizeof local / sizeof *local; i++) {
+        int32_t expanded[4], dsa[4], context[4], cache[1];
+        dm_fill_desc d = desc_of(1, ints((const int32_t[]){10}, 1));
+        d.extend_len = 3;
+        d.padded_tokens = 4;
+        d.topk = 9;
+        d.dcp_world = local[i][0];
+        d.dcp_rank = local[i][1];
+        d.dcp_interleave = local[i][2];
+        d.seqlens_expanded = wanted(expanded, 4);
+        d.dsa_cache_seqlens = wanted(dsa, 4);
+        d.context_lens = wanted(context, 4);
+        d.cache_seqlens = wanted(cache, 1);
+        oracle_fill(&d);
+        EXPECT(context, local[i][3], local[i][4], local[i][5], 0);
+        EXPECT(expanded, 8, 9, 10, 0);
+        EXPECT(dsa, 8, 9, 9, 0);
+        EXPECT(cache, 10);
+        d.flags = DM_FILL_CONTEXT_PER_REQUEST;
+        oracle_fill(&d);
+        EXPECT(context, local[i][5], local[i][5], local[i][5], 0);
+    }
+}
+END_TEST
+
+START_TEST(context_of_a_compressed_cache)
+{
+    int32_t expanded[5], context[5];
+    dm_fill_desc d = desc_of(1, ints((const int32_t[]){12}, 1));
+    d.extend_len = 5;
+    d.context_divisor = 4;
+    d.seqlens_expanded = wanted(expanded, 5);
+    d.context_lens = wanted(context, 5);
+    oracle_fill(&d);
+    EXPECT(expanded, 8, 9, 10, 11, 12);
+    EXPECT(context, 2, 2, 2, 2, 3);
+    d.dcp_world = 2;
+    d.dcp_interleave = 8;
+    d.dcp_rank = 1; /* 0, 1, 2, 3, 4 */
+    oracle_fill(&d);
+    EXPECT(context, 0, 0, 0, 0, 1);
+    d.dcp_rank = 0; /* 8 each */
+    oracle_fill(&d);
+    EXPECT(context, 2, 2, 2, 2, 2);
+}
+END_TEST
+
 START_TEST(one_buffer_for_three_lengths)
 {
     int32_t lens[4];
@@ -451,6 +506,27 @@ START_TEST(schedule_divisor)
 }
 END_TEST
 
+START_TEST(schedules_of_a_rank)
+{
+    int32_t out[6], lens[3];
+    dm_fill_desc d = desc_of(3, ints((const int32_t[]){1024, 513, 2048}, 3));
+    d.extend_len = 1;
+    d.dcp_world = 2;
+    d.context_divisor = 1000; /* not for schedules */
+    d.seqlens_expanded = wanted(lens, 3);
+    schedule(&d, out, DM_SCHEDULE_SMXX, DM_UNIT_TOKEN, 2); /* 512, 257, 1024: 2, 2, 4 segments, starts 0, 4 */
+    EXPECT(out, 0, 0, 2, 0, 3, 0);
+    d.dcp_rank = 1;
+    schedule(&d, out, DM_SCHEDULE_SMXX, DM_UNIT_REQUEST, 2); /* 512, 256, 1024: 2, 1, 4 segments, starts 0, 4 */
+    EXPECT(out, 0, 0, 2, 1, 3, 0);
+    d.dcp_interleave = 1024;
+    d.schedules[0].divisor = 4;
+    schedule(&d, out, DM_SCHEDULE_SMXX, DM_UNIT_TOKEN, 2); /* 0, 0, 1024: one segment of 256 */
+    EXPECT(out, 2, 0, 3, 0, 3, 0);
+    EXPECT(lens, 1024, 513, 2048);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *tests[] = {draft_extend,
@@ -459,6 +535,8 @@ int main(void)
                             query_start_loc_may_start_anywhere,
                             pooled_keys,
                             context_per_request,
+                            context_of_a_rank,
+                            context_of_a_compressed_cache,
                             one_buffer_for_three_lengths,
                             page_tables,
                             the_source_bounds_the_columns,
@@ -473,7 +551,8 @@ int main(void)
                             schedules_by_token,
                             schedules_by_request,
                             schedules_of_little,
-                            schedule_divisor};
+                            schedule_divisor,
+                            schedules_of_a_rank};
     TCase *tcase = tcase_create("by hand");
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         tcase_add_test(tcase, tests[i]);

@@ -194,13 +194,28 @@ static void write_pooled(const dm_job *job, const run *u)
             dm_sparse(dm_expanded(u->req->kv, u->req->q, u->j + i), job->topk, job->pool_size);
 }
 
+static void write_local_context(const dm_job *job, const run *u)
+{
+    const request *req = u->req;
+    const bool per_request = job->flags & DM_JOB_CONTEXT_PER_REQUEST;
+    for (int64_t i = 0; i < u->n; i++)
+        job->context_lens[u->t + i] =
+            dm_context_len(job, per_request ? req->kv : dm_expanded(req->kv, req->q, u->j + i));
+}
+
+/* context_lens, if they are e or kv as they stand. */
+static int32_t *whole_context(const dm_job *job)
+{
+    return job->flags & DM_JOB_LOCAL ? NULL : job->context_lens;
+}
+
 /* The job's fields are copied first: as far as the compiler knows, the stores could change them. */
 static void write_short_lengths(const dm_job *job, const run *u)
 {
     const int32_t kv = u->req->kv, r = (int32_t)u->req->r, topk = job->topk, pool = job->pool_size;
     const bool per_request = job->flags & DM_JOB_CONTEXT_PER_REQUEST;
     int32_t *expanded = job->seqlens_expanded, *sparse = job->dsa_cache_seqlens, *owner = job->token_to_req;
-    int32_t *context = job->context_lens;
+    int32_t *context = whole_context(job);
     int64_t e = (int64_t)kv - u->req->q + 1 + u->j;
     for (int64_t t = u->t; t < u->t + u->n; t++, e++) {
         const int32_t seen = e < 0 ? 0 : (int32_t)e;
@@ -221,6 +236,7 @@ static void write_wide_lengths(const dm_job *job, const run *u)
 {
     const int32_t kv = u->req->kv, r = (int32_t)u->req->r, topk = job->topk;
     const uint32_t first = (uint32_t)kv - (uint32_t)u->req->q + 1 + (uint32_t)u->j;
+    int32_t *context = whole_context(job);
     int32_t seen[WIDE_RUN];
     for (int i = 0; i < WIDE_RUN; i++) {
         const int32_t e = (int32_t)(first + (uint32_t)i);
@@ -228,20 +244,21 @@ static void write_wide_lengths(const dm_job *job, const run *u)
     }
     if (job->seqlens_expanded)
         memcpy(job->seqlens_expanded + u->t, seen, sizeof seen);
-    if (job->context_lens && !(job->flags & DM_JOB_CONTEXT_PER_REQUEST))
-        memcpy(job->context_lens + u->t, seen, sizeof seen);
+    if (context && !(job->flags & DM_JOB_CONTEXT_PER_REQUEST))
+        memcpy(context + u->t, seen, sizeof seen);
     for (int i = 0; job->dsa_cache_seqlens && i < WIDE_RUN; i++)
         job->dsa_cache_seqlens[u->t + i] = seen[i] < topk ? seen[i] : topk;
     for (int i = 0; job->token_to_req && i < WIDE_RUN; i++)
         job->token_to_req[u->t + i] = r;
-    for (int i = 0; job->context_lens && job->flags & DM_JOB_CONTEXT_PER_REQUEST && i < WIDE_RUN; i++)
-        job->context_lens[u->t + i] = kv;
+    for (int i = 0; context && job->flags & DM_JOB_CONTEXT_PER_REQUEST && i < WIDE_RUN; i++)
+        context[u->t + i] = kv;
 }
 
 static void write_long_lengths(const plan *p, const run *u)
 {
     const dm_job *job = p->job;
     const int32_t first = (int32_t)((int64_t)u->req->kv - u->req->q + 1 + u->j);
+    int32_t *context = whole_context(job);
     if (job->seqlens_expanded)
         p->rows->ramp(job->seqlens_expanded + u->t, u->n, first);
     if (job->dsa_cache_seqlens && job->pool_size == 1)
@@ -250,10 +267,10 @@ static void write_long_lengths(const plan *p, const run *u)
         write_pooled(job, u);
     if (job->token_to_req)
         p->rows->set(job->token_to_req + u->t, u->n, (int32_t)u->req->r);
-    if (job->context_lens && job->flags & DM_JOB_CONTEXT_PER_REQUEST)
-        p->rows->set(job->context_lens + u->t, u->n, u->req->kv);
-    else if (job->context_lens)
-        p->rows->ramp(job->context_lens + u->t, u->n, first);
+    if (context && job->flags & DM_JOB_CONTEXT_PER_REQUEST)
+        p->rows->set(context + u->t, u->n, u->req->kv);
+    else if (context)
+        p->rows->ramp(context + u->t, u->n, first);
 }
 
 static void write_lengths(const plan *p, const run *u)
@@ -264,6 +281,8 @@ static void write_lengths(const plan *p, const run *u)
         write_short_lengths(p->job, u);
     else
         write_long_lengths(p, u);
+    if (p->job->context_lens && p->job->flags & DM_JOB_LOCAL)
+        write_local_context(p->job, u);
     if (p->job->dsa_cu_seqlens_k)
         write_sparse_prefix(p->job, u);
 }

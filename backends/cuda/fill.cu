@@ -1,5 +1,6 @@
 /* The kernel for NVIDIA GPUs. */
 #define DM_FN static __device__ __forceinline__
+#define DM_COLD_FN static __device__ __noinline__
 
 DM_FN int gpu_warp_size()
 {

@@ -399,7 +399,7 @@ DM_FN void gpu_write_lengths(const dm_job &job, int32_t r, int32_t kv, int64_t t
     if (job.flags & DM_JOB_TOKEN_TO_REQ)
         job.token_to_req[t] = r;
     if (job.flags & DM_JOB_CONTEXT_LENS)
-        job.context_lens[t] = job.flags & DM_JOB_CONTEXT_PER_REQUEST ? kv : e;
+        job.context_lens[t] = dm_context_len(&job, job.flags & DM_JOB_CONTEXT_PER_REQUEST ? kv : e);
 }
 
 /* Tokens first, first + step, ... of one request. */

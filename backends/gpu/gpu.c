@@ -395,7 +395,7 @@ static int64_t plan_schedules(const dm_job *job, gpu_blocks *b)
     }
     b->slots_shift = ceil_log2(clamp(ceil_div(slots + 1, GPU_THREADS), 1, MAX_ROW_BLOCKS));
     b->schedules = (int32_t)(schedules << b->slots_shift);
-    b->small_schedules = job->num_requests <= GPU_SMALL_REQUESTS;
+    b->small_schedules = job->num_requests <= GPU_SMALL_REQUESTS && !(job->flags & DM_JOB_LOCAL);
     return b->schedules;
 }
 
@@ -495,8 +495,8 @@ static dm_status fill_several(const gpu_state *gpu, const dm_job *jobs, int coun
     int32_t end = 0;
     for (int i = 0; i < DM_FILL_MANY_MAX; i++) {
         if (i < count) {
-            param.jobs[i] = jobs[i];
-            end += plan_blocks(gpu, &jobs[i], &param.blocks[i]);
+            param.launches[i].job = jobs[i];
+            end += plan_blocks(gpu, &jobs[i], &param.launches[i].blocks);
             if (kernel_for(&jobs[i]) != FILL_SET)
                 which = FILL_MANY;
         }

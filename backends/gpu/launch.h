@@ -60,11 +60,10 @@ typedef struct gpu_launch {
     dm_job job;
 } gpu_launch;
 
-/* The parameter of draftmeta_fill_many: at most 4096 bytes, the limit of every driver. */
+/* The parameter of the kernels for many jobs: at most 4096 bytes, the limit of every driver. */
 typedef struct gpu_launch_many {
     int32_t ends[DM_FILL_MANY_MAX]; /* one past each job's last block; those behind the last job repeat it */
-    gpu_blocks blocks[DM_FILL_MANY_MAX];
-    dm_job jobs[DM_FILL_MANY_MAX];
+    gpu_launch launches[DM_FILL_MANY_MAX];
 } gpu_launch_many;
 
 #endif

@@ -51,6 +51,7 @@ typedef struct plan {
 
 typedef struct maker {
     rng r;
+    rng context; /* what draw_context draws, so that fills without such features are as they were before these */
     image *img;
     int desc; /* the descriptor being made */
     case_limits limits;
@@ -228,6 +229,26 @@ static void draw_scalars(maker *m, plan *p, dm_fill_desc *d)
         d->flags |= DM_FILL_FULL_ROWS;
     if (d->extend_len && chance(m, 50))
         d->flags |= DM_FILL_CONTEXT_PER_REQUEST;
+}
+
+/* Caches that are compressed, or shared by ranks. */
+static void draw_context(maker *m, dm_fill_desc *d)
+{
+    static const int32_t divisors[] = {0, 1, 2, 3, 4, 4, 7, 64, 128, INT32_MAX};
+    static const int32_t worlds[] = {0, 1, 2, 2, 3, 4, 8, 16, 1000, INT32_MAX};
+    static const int32_t parts[] = {0, 0, 1, 2, 3, 16, 64, 64, 256, 1000, 1 << 20, INT32_MAX};
+    rng *r = &m->context;
+    if (rng_chance(r, 80))
+        return;
+    if (rng_chance(r, 60))
+        d->context_divisor = divisors[rng_between(r, 0, LENGTH(divisors) - 1)];
+    if (rng_chance(r, 30))
+        return;
+    d->dcp_world = worlds[rng_between(r, 0, LENGTH(worlds) - 1)];
+    d->dcp_rank = (int32_t)rng_between(r, 0, max64(d->dcp_world, 1) - 1);
+    if (rng_chance(r, 50))
+        d->dcp_rank = (int32_t)min64(d->dcp_rank, rng_between(r, 0, 3)); /* those of large worlds hold something */
+    d->dcp_interleave = parts[rng_between(r, 0, LENGTH(parts) - 1)];
 }
 
 /* The step, and with it where the query lengths come from. */
@@ -497,6 +518,8 @@ static int64_t padded_requests(const dm_fill_desc *d)
 static void make_shared_lengths(maker *m, plan *p, dm_fill_desc *d)
 {
     unsigned sharing = p->wants & (WANT_EXPANDED | WANT_CONTEXT | WANT_CACHE);
+    if (d->context_divisor > 1 || d->dcp_world > 1)
+        sharing &= ~(unsigned)WANT_CONTEXT;
     if ((sharing & (sharing - 1)) == 0)
         return; /* fewer than two */
     dm_vec shared;
@@ -611,6 +634,7 @@ static void make_desc(maker *m, plan *p, const dm_fill_desc *first)
         draw_step(m, p, d);
     }
     draw_scalars(m, p, d);
+    draw_context(m, d);
     make_source(m, p, d);
     if (!first) {
         make_queries(m, p, d);
@@ -642,7 +666,11 @@ static case_limits limits_or_own(const case_limits *limits)
 
 image *case_make(uint64_t seed, uint64_t index, const case_limits *limits)
 {
-    maker m = {.r = rng_seeded(seed, index), .img = image_new(), .limits = limits_or_own(limits)};
+    const uint64_t other_stream = 0x646370; /* far from any index */
+    maker m = {.r = rng_seeded(seed, index),
+               .context = rng_seeded(seed, index ^ other_stream << 40),
+               .img = image_new(),
+               .limits = limits_or_own(limits)};
     int count = chance(&m, 80) ? 1 : (int)between(&m, 2, chance(&m, 30) ? IMAGE_MAX_DESCS : 3);
     bool siblings = chance(&m, 50);
     plan first = {0}, p;

@@ -147,6 +147,14 @@ static int64_t kept_of(const dm_fill_desc *d, int64_t e)
     return min64(e - e % d->pool_size, d->topk) + e % d->pool_size;
 }
 
+/* How many of the first x KV tokens this rank holds: every W-th part of I, and what there is of one that is not full.
+ */
+static int64_t local_of(const dm_fill_desc *d, int64_t x)
+{
+    const int64_t w = max64(d->dcp_world, 1), i = max64(d->dcp_interleave, 1), parts = x / i;
+    return (parts + w - 1 - d->dcp_rank) / w * i + (parts % w == d->dcp_rank ? x % i : 0);
+}
+
 /* Row t of a page table, for request r; r < 0: a padding token. */
 static void fill_row(fill *f, const dm_table *table, int64_t t, int64_t r, int64_t page)
 {
@@ -185,7 +193,8 @@ static void fill_tokens(fill *f)
             store(f, &d->dsa_cache_seqlens, t, kept);
             store(f, &d->dsa_cu_seqlens_k, t + 1, sum);
             store(f, &d->token_to_req, t, r);
-            store(f, &d->context_lens, t, d->flags & DM_FILL_CONTEXT_PER_REQUEST ? kv : e);
+            int64_t seen = local_of(d, d->flags & DM_FILL_CONTEXT_PER_REQUEST ? kv : e);
+            store(f, &d->context_lens, t, seen / max64(d->context_divisor, 1));
             fill_rows(f, t, r);
         }
     }
@@ -208,10 +217,10 @@ static int64_t *schedule_lengths(fill *f, dm_schedule_unit unit, int64_t units)
     for (int64_t r = 0; r < f->d->num_requests && t < units; r++) {
         int64_t kv = kv_of(f, r), q = q_of(f, r);
         if (unit == DM_UNIT_REQUEST)
-            c[t++] = kv;
+            c[t++] = local_of(f->d, kv);
         else
             for (int64_t j = 0; j < q && t < units; j++)
-                c[t++] = max64(0, kv - q + 1 + j);
+                c[t++] = local_of(f->d, max64(0, kv - q + 1 + j));
     }
     return c;
 }

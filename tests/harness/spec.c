@@ -190,7 +190,11 @@ static dm_fill_desc scalars_of(const fill_spec *s)
                           .pool_size = s->pool_size,
                           .page_size = (int32_t)or_usual(s->page_size, USUAL_PAGE),
                           .padded_requests = s->padded_requests,
-                          .padded_tokens = s->padded_tokens};
+                          .padded_tokens = s->padded_tokens,
+                          .context_divisor = s->context_divisor,
+                          .dcp_world = s->dcp_world,
+                          .dcp_rank = s->dcp_rank,
+                          .dcp_interleave = s->dcp_interleave};
 }
 
 void spec_add(image *img, const fill_spec *s)

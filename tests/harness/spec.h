@@ -37,6 +37,7 @@ typedef struct fill_spec {
     int32_t topk, pool_size, page_size; /* topk 0: 2048; page_size 0: 64 */
     int32_t padded_requests;
     int64_t padded_tokens;
+    int32_t context_divisor, dcp_world, dcp_rank, dcp_interleave;
     uint32_t flags;
 
     int64_t pool_rows, context; /* of req_to_token; 0: requests, 256 */

@@ -1,0 +1,61 @@
+"""The places where fills run: the host, and the GPUs of this machine.
+
+Where the variables DRAFTMETA_CUDA_LIBRARY and DRAFTMETA_HIP_LIBRARY name the test driver (tests/simt), "device" memory
+is host memory and arrays are fakes around NumPy's; else they are PyTorch's. DRAFTMETA_REQUIRE=cuda (or hip) makes a
+place that is missing an error.
+"""
+
+import os
+
+import draftmeta
+import fakes
+import pytest
+
+IS_FAKE = "DRAFTMETA_CUDA_LIBRARY" in os.environ
+collect_ignore = [] if IS_FAKE else ["test_driver.py"]
+
+
+class Place:
+    """put(NumPy array) gives what a fill takes, cut() the left columns of that, and get() copies it back."""
+
+    def __init__(self, backend):
+        self.backend = backend
+        self.is_fake = IS_FAKE and backend != "cpu"
+
+    def export(self, memory):
+        return fakes.CudaArray(memory) if self.backend == "cuda" else fakes.Exporter(memory, fakes.ROCM)
+
+    def put(self, array):
+        if self.backend == "cpu":
+            return array.copy()
+        if self.is_fake:
+            return self.export(fakes.TestDriver(self.backend).copy(array))
+        import torch
+
+        return torch.from_numpy(array).cuda()
+
+    def cut(self, exported, columns):
+        return self.export(exported.memory[:, :columns]) if self.is_fake else exported[:, :columns]
+
+    def get(self, exported):
+        if self.backend == "cpu":
+            return exported.copy()
+        return exported.memory.copy() if self.is_fake else exported.cpu().numpy()
+
+
+def find_places():
+    ready = {backend["name"] for backend in draftmeta.info()["backends"] if backend["ready"]}
+    required = os.environ.get("DRAFTMETA_REQUIRE")
+    if required and required not in ready:
+        raise pytest.UsageError(f"DRAFTMETA_REQUIRE={required}, which is not there: {draftmeta.info()}")
+    return [backend for backend in ("cpu", "cuda", "hip") if backend in ready]
+
+
+def pytest_generate_tests(metafunc):
+    if "place" in metafunc.fixturenames:
+        metafunc.parametrize("place", find_places(), indirect=True)
+
+
+@pytest.fixture
+def place(request):
+    return Place(request.param)
