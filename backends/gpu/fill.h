@@ -25,7 +25,8 @@ enum {
     GPU_MIN_WARP = 32,
     GPU_MAX_WARPS = GPU_THREADS / GPU_MIN_WARP,
     GPU_SHORT_RUN = 16, /* the most tokens of a request that its lane writes alone */
-    GPU_IN_FLIGHT = 8,  /* loads on their way together: columns, requests, */
+    GPU_COLUMNS = 2,    /* loads on their way together: columns, */
+    GPU_REQUESTS = 4,   /* requests, */
     GPU_QUADS = 8,      /* and four lengths at once; where that is enough, few */
     GPU_FEW_QUADS = 2,
     GPU_WARP_PREFIX = 1024, /* the tokens of so many requests are summed by each warp for itself */
@@ -250,8 +251,8 @@ template <class Int> DM_FN gpu_sums<Int> gpu_share_before(const dm_job &job, int
     if (end <= step)
         return gpu_sums_of_batch<Int, 1>(job, threadIdx.x, end, step, wanted);
 #pragma unroll 1
-    for (int64_t r = threadIdx.x; r < end; r += GPU_IN_FLIGHT * step) {
-        gpu_add(share, gpu_sums_of_batch<Int, GPU_IN_FLIGHT>(job, r, end, step, wanted));
+    for (int64_t r = threadIdx.x; r < end; r += GPU_REQUESTS * step) {
+        gpu_add(share, gpu_sums_of_batch<Int, GPU_REQUESTS>(job, r, end, step, wanted));
         share.tokens = gpu_least(share.tokens, gpu_most<Int>(job));
     }
     return share;
@@ -593,14 +594,14 @@ DM_FN void gpu_store_column(const gpu_table &table, const gpu_rows &rows, const 
 
 /* What a thread has loaded and not yet stored, of columns c, c + across, ... */
 typedef struct gpu_batch {
-    int32_t slots[GPU_IN_FLIGHT];
+    int32_t slots[GPU_COLUMNS];
 } gpu_batch;
 
 DM_FN void gpu_load_columns(const gpu_table &table, const int32_t *source, uint32_t c, uint32_t across,
                             gpu_batch &batch)
 {
 #pragma unroll
-    for (uint32_t i = 0; i < GPU_IN_FLIGHT; i++)
+    for (uint32_t i = 0; i < GPU_COLUMNS; i++)
         if (c + i * across < table.live)
             batch.slots[i] = source[(uint64_t)(c + i * across) * table.step];
 }
@@ -612,11 +613,11 @@ DM_FN void gpu_write_columns(const dm_job &job, const gpu_table &table, const in
 #pragma unroll 1
     for (uint32_t c = part.column; c < table.live;) {
 #pragma unroll
-        for (uint32_t i = 0; i < GPU_IN_FLIGHT; i++)
+        for (uint32_t i = 0; i < GPU_COLUMNS; i++)
             if (c + i * part.across < table.live)
                 gpu_store_column(table, rows, part, c + i * part.across,
                                  table.divide ? dm_page_of(&job, batch.slots[i]) : batch.slots[i]);
-        c += GPU_IN_FLIGHT * part.across;
+        c += GPU_COLUMNS * part.across;
         gpu_load_columns(table, source, c, part.across, batch);
     }
 }
@@ -1133,14 +1134,16 @@ DM_FN void gpu_fill_many(const gpu_launch_many &launch)
 {
     int block;
     const int k = gpu_job_of_block(launch, &block);
-    gpu_fill<uint64_t>(launch.jobs[k], launch.jobs[k].schedules, launch.blocks[k], block);
+    const gpu_launch &its = launch.launches[k];
+    gpu_fill<uint64_t>(its.job, its.job.schedules, its.blocks, block);
 }
 
 DM_FN void gpu_fill_many_sets(const gpu_launch_many &launch)
 {
     int block;
     const int k = gpu_job_of_block(launch, &block);
-    gpu_fill<uint32_t>(gpu_known_set<false>(launch.jobs[k]), launch.jobs[k].schedules, launch.blocks[k], block);
+    const gpu_launch &its = launch.launches[k];
+    gpu_fill<uint32_t>(gpu_known_set<false>(its.job), its.job.schedules, its.blocks, block);
 }
 
 #endif
