@@ -25,7 +25,7 @@ enum {
     GPU_MIN_WARP = 32,
     GPU_MAX_WARPS = GPU_THREADS / GPU_MIN_WARP,
     GPU_SHORT_RUN = 16, /* the most tokens of a request that its lane writes alone */
-    GPU_COLUMNS = 2,    /* loads on their way together: columns, */
+    GPU_COLUMNS = 4,    /* loads on their way together: columns, */
     GPU_REQUESTS = 4,   /* requests, */
     GPU_QUADS = 8,      /* and four lengths at once; where that is enough, few */
     GPU_FEW_QUADS = 2,
