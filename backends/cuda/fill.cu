@@ -65,36 +65,37 @@ DM_FN void gpu_max64(unsigned long *to, unsigned long v)
 
 #include "fill.h"
 
-extern "C" __global__ void __launch_bounds__(GPU_THREADS, 4) draftmeta_fill(const __grid_constant__ gpu_launch launch)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 2)
+    draftmeta_fill(const __grid_constant__ gpu_launch launch)
 {
     gpu_fill_any(launch);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_THREADS)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS)
     draftmeta_fill_lengths(const __grid_constant__ gpu_lengths lengths)
 {
     gpu_fill_lengths(lengths);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_THREADS, 8)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 4)
     draftmeta_fill_set(const __grid_constant__ gpu_launch launch)
 {
     gpu_fill_set<false>(launch);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_THREADS, 8)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 4)
     draftmeta_fill_pools(const __grid_constant__ gpu_launch launch)
 {
     gpu_fill_set<true>(launch);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_THREADS, 4)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 2)
     draftmeta_fill_many(const __grid_constant__ gpu_launch_many launch)
 {
     gpu_fill_many(launch);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_THREADS, 8)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 4)
     draftmeta_fill_many_sets(const __grid_constant__ gpu_launch_many launch)
 {
     gpu_fill_many_sets(launch);

@@ -23,12 +23,13 @@
 
 enum {
     GPU_MIN_WARP = 32,
-    GPU_MAX_WARPS = GPU_THREADS / GPU_MIN_WARP,
+    GPU_MAX_WARPS = GPU_MAX_THREADS / GPU_MIN_WARP,
     GPU_SHORT_RUN = 16, /* the most tokens of a request that its lane writes alone */
-    GPU_COLUMNS = 4,    /* loads on their way together: columns, */
-    GPU_REQUESTS = 4,   /* requests, */
-    GPU_QUADS = 8,      /* and four lengths at once; where that is enough, few */
-    GPU_FEW_QUADS = 2,
+    GPU_COLUMNS = 2,    /* loads on their way together: columns, or many where rows are wide, */
+    GPU_MANY_COLUMNS = 8,
+    GPU_REQUESTS = 4, /* requests, */
+    GPU_QUADS = 8,    /* and four lengths at once; where that is enough, few */
+    GPU_FEW_QUADS = 4,
     GPU_WARP_PREFIX = 1024, /* the tokens of so many requests are summed by each warp for itself */
     GPU_SMALL_KV = 1 << 22  /* of a small schedule: the most KV tokens of a request; so no sum leaves 32 bits */
 };
@@ -593,31 +594,33 @@ DM_FN void gpu_store_column(const gpu_table &table, const gpu_rows &rows, const 
 }
 
 /* What a thread has loaded and not yet stored, of columns c, c + across, ... */
-typedef struct gpu_batch {
-    int32_t slots[GPU_COLUMNS];
-} gpu_batch;
+template <int COLUMNS> struct gpu_batch {
+    int32_t slots[COLUMNS];
+};
 
+template <int COLUMNS>
 DM_FN void gpu_load_columns(const gpu_table &table, const int32_t *source, uint32_t c, uint32_t across,
-                            gpu_batch &batch)
+                            gpu_batch<COLUMNS> &batch)
 {
 #pragma unroll
-    for (uint32_t i = 0; i < GPU_COLUMNS; i++)
+    for (uint32_t i = 0; i < COLUMNS; i++)
         if (c + i * across < table.live)
             batch.slots[i] = source[(uint64_t)(c + i * across) * table.step];
 }
 
 /* batch holds the first columns already. */
+template <int COLUMNS>
 DM_FN void gpu_write_columns(const dm_job &job, const gpu_table &table, const int32_t *source, const gpu_rows &rows,
-                             const gpu_part &part, gpu_batch &batch)
+                             const gpu_part &part, gpu_batch<COLUMNS> &batch)
 {
 #pragma unroll 1
     for (uint32_t c = part.column; c < table.live;) {
 #pragma unroll
-        for (uint32_t i = 0; i < GPU_COLUMNS; i++)
+        for (uint32_t i = 0; i < COLUMNS; i++)
             if (c + i * part.across < table.live)
                 gpu_store_column(table, rows, part, c + i * part.across,
                                  table.divide ? dm_page_of(&job, batch.slots[i]) : batch.slots[i]);
-        c += GPU_COLUMNS * part.across;
+        c += COLUMNS * part.across;
         gpu_load_columns(table, source, c, part.across, batch);
     }
 }
@@ -631,12 +634,12 @@ DM_FN void gpu_clear_columns(const gpu_table &table, const gpu_rows &rows, const
 }
 
 /* A request whose rows are to be written, with the first columns on their way. */
-typedef struct gpu_pending {
+template <int COLUMNS> struct gpu_pending {
     gpu_request req;
     const int32_t *source;
     gpu_table table; /* the first that is wanted */
-    gpu_batch batch;
-} gpu_pending;
+    gpu_batch<COLUMNS> batch;
+};
 
 /* A request's place in the source, and its lengths, as they are in memory. */
 typedef struct gpu_raw_row {
@@ -657,8 +660,9 @@ DM_FN gpu_raw_row gpu_load_row(const dm_job &job, int64_t r)
 }
 
 /* Behind the last request there is one without live columns. */
+template <int COLUMNS>
 DM_FN void gpu_begin_tables(const dm_job &job, int64_t r, const gpu_raw_row &raw, const gpu_part &part,
-                            gpu_pending &pending)
+                            gpu_pending<COLUMNS> &pending)
 {
     pending.req = gpu_clamp(job, r, raw.lengths);
     const int64_t row = dm_row_of(&job, raw.row, &pending.req.flags);
@@ -669,7 +673,9 @@ DM_FN void gpu_begin_tables(const dm_job &job, int64_t r, const gpu_raw_row &raw
     gpu_load_columns(pending.table, pending.source, part.column, part.across, pending.batch);
 }
 
-DM_FN void gpu_write_tables(const dm_job &job, gpu_pending &pending, const gpu_rows &rows, const gpu_part &part)
+template <int COLUMNS>
+DM_FN void gpu_write_tables(const dm_job &job, gpu_pending<COLUMNS> &pending, const gpu_rows &rows,
+                            const gpu_part &part)
 {
     const bool full = job.flags & DM_JOB_FULL_ROWS;
     gpu_write_columns(job, pending.table, pending.source, rows, part, pending.batch);
@@ -707,7 +713,8 @@ template <class Int> DM_FN int64_t gpu_tokens_before(gpu_shares<Int> &shares, in
 }
 
 /* Rows T .. E - 1: all their columns are zero. */
-DM_FN void gpu_pad_tables(const dm_job &job, gpu_pending &pending, int64_t t, const gpu_part &part)
+template <int COLUMNS>
+DM_FN void gpu_pad_tables(const dm_job &job, gpu_pending<COLUMNS> &pending, int64_t t, const gpu_part &part)
 {
     gpu_write_tables(job, pending, gpu_rows{t, dm_tokens_written(&job, t) - t}, part);
 }
@@ -730,7 +737,7 @@ DM_FN void gpu_fill_tables(const dm_job &job, const gpu_blocks &blocks, gpu_shar
     const int32_t block_first =
         (int32_t)gpu_min((int64_t)(block * teams >> part_shift) * blocks.group, job.num_requests);
     gpu_raw_row raw = gpu_load_row(job, first);
-    gpu_pending pending;
+    gpu_pending<sizeof(Int) == sizeof(uint32_t) ? GPU_COLUMNS : GPU_MANY_COLUMNS> pending;
     Int share = 0;
     if (job.flags & DM_JOB_EXTEND)
         share = gpu_tokens_share(job, shares, block_first, from);
@@ -756,7 +763,7 @@ DM_FN void gpu_fill_tables(const dm_job &job, const gpu_blocks &blocks, gpu_shar
 
 /* The prefixes at the first request of every thread's chunk, and over all. */
 typedef struct gpu_chunk_sums {
-    uint64_t tokens[GPU_THREADS + 1], segments[GPU_THREADS + 1];
+    uint64_t tokens[GPU_MAX_THREADS + 1], segments[GPU_MAX_THREADS + 1];
 } gpu_chunk_sums;
 
 /* A place among the requests, with the tokens and segments before it. */
@@ -884,8 +891,8 @@ DM_FN uint32_t gpu_place_small(const dm_job_schedule &s, const gpu_request &req,
     const bool per_token = s.flags & DM_SCHED_PER_TOKEN;
     const int32_t units = per_token ? gpu_least<int32_t>(req.q, GPU_SHORT_RUN) : 1;
     const int32_t e = per_token ? req.kv - req.q + 1 : req.kv;
-    place.low = dm_segments(&s, (uint32_t)gpu_or_zero(e));
-    const uint32_t high = dm_segments(&s, (uint32_t)gpu_or_zero(e + units - 1));
+    place.low = dm_segments_of(&s, (uint32_t)gpu_or_zero(e));
+    const uint32_t high = dm_segments_of(&s, (uint32_t)gpu_or_zero(e + units - 1));
     place.rise = high > place.low ? (int32_t)(place.low * s.step + s.divisor) - e : units;
     return (uint32_t)units * place.low + (uint32_t)(units - place.rise);
 }
@@ -1050,6 +1057,8 @@ DM_FN void gpu_fill_lengths(const gpu_lengths &in)
     const uint32_t most = (uint32_t)in.capacity;
     const int32_t r = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), warp_first = r - gpu_lane();
     const bool is_there = r < in.num_requests;
+    if (!in.by_block && warp_first >= in.num_requests)
+        return;
     const int64_t seq = is_there ? dm_load(in.seq_lens, in.seq64, r) : 0;
     const int32_t q = is_there ? in.extend[r] : 0;
     uint32_t before = 0;

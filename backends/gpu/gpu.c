@@ -337,9 +337,12 @@ dm_status gpu_check_range(void *state, const char *field, const void *ptr, size_
 /* ---- The fill ---- */
 
 enum {
-    TABLE_TEAMS = 8,     /* for each multiprocessor */
-    TOKENS_OF_SLICE = 2, /* of a request, that another row block is worth */
-    ROWS_OF_PART = 8,    /* the fewest rows for which another team is worth its start */
+    FEW_THREADS = 128,     /* of a block, */
+    FEW_REQUESTS = 256,    /* up to so many requests; GPU_MAX_THREADS above */
+    WIDE_TABLE_TEAMS = 32, /* the same for page_table_1 */
+    TABLE_TEAMS = 8,       /* for each multiprocessor */
+    TOKENS_OF_SLICE = 2,   /* of a request, that another row block is worth */
+    ROWS_OF_PART = 8,      /* the fewest rows for which another team is worth its start */
     MAX_ROW_BLOCKS = 128,
     LENGTHS_BY_WARP_THREADS = 64,
     LENGTHS_BY_WARP = 1024 /* the most requests for that */
@@ -372,19 +375,24 @@ static int32_t ceil_log2(int64_t v)
     return v == 1 ? 0 : floor_log2(v - 1) + 1;
 }
 
-/* One block for every GPU_THREADS requests, times those that share the tokens of the same ones. */
-static int64_t plan_rows(const dm_job *job, gpu_blocks *b)
+static unsigned threads_for(int64_t requests)
+{
+    return requests <= FEW_REQUESTS ? FEW_THREADS : GPU_MAX_THREADS;
+}
+
+/* One block for every threads requests, times those that share the tokens of the same ones. */
+static int64_t plan_rows(const dm_job *job, unsigned threads, gpu_blocks *b)
 {
     const int64_t requests = clamp(job->padded_requests, 1, INT32_MAX);
     const int64_t tokens = job->flags & DM_JOB_TOKENS ? job->capacity : 0;
-    b->chunk = (int32_t)(ceil_div(ceil_div(requests, MAX_ROW_BLOCKS), GPU_THREADS) * GPU_THREADS);
+    b->chunk = (int32_t)(ceil_div(ceil_div(requests, MAX_ROW_BLOCKS), threads) * threads);
     b->row_chunks = (int32_t)ceil_div(requests, b->chunk);
     const int64_t wanted = clamp(tokens / requests / TOKENS_OF_SLICE, 1, MAX_ROW_BLOCKS / b->row_chunks);
     b->slice_shift = ceil_log2(clamp(wanted, 1, MAX_ROW_BLOCKS / b->row_chunks));
     return (int64_t)b->row_chunks << b->slice_shift;
 }
 
-static int64_t plan_schedules(const dm_job *job, gpu_blocks *b)
+static int64_t plan_schedules(const dm_job *job, unsigned threads, gpu_blocks *b)
 {
     int64_t slots = 1, schedules = 0;
     for (int i = 0; i < 2; i++) {
@@ -393,21 +401,22 @@ static int64_t plan_schedules(const dm_job *job, gpu_blocks *b)
         schedules++;
         slots = job->schedules[i].slots > slots ? job->schedules[i].slots : slots;
     }
-    b->slots_shift = ceil_log2(clamp(ceil_div(slots + 1, GPU_THREADS), 1, MAX_ROW_BLOCKS));
+    b->slots_shift = ceil_log2(clamp(ceil_div(slots + 1, threads), 1, MAX_ROW_BLOCKS));
     b->schedules = (int32_t)(schedules << b->slots_shift);
     b->small_schedules = job->num_requests <= GPU_SMALL_REQUESTS && !(job->flags & DM_JOB_LOCAL);
     return b->schedules;
 }
 
 /* Teams for the tables from what the host knows: requests and declared widths; what is live shows on the device. */
-static int64_t plan_tables(const gpu_state *gpu, const dm_job *job, gpu_blocks *b)
+static int64_t plan_tables(const gpu_state *gpu, const dm_job *job, unsigned threads, gpu_blocks *b)
 {
     b->group = 1;
     if (!(job->flags & DM_JOB_TABLES))
         return 0;
     const int64_t slots = job->page_table_1 ? job->page_table_1_cols : 0,
                   pages = job->page_table ? job->page_table_cols : 0;
-    const int64_t teams = (int64_t)gpu->multiprocessors * TABLE_TEAMS, width = slots > pages ? slots : pages;
+    const int64_t teams = (int64_t)gpu->multiprocessors * (slots ? WIDE_TABLE_TEAMS : TABLE_TEAMS);
+    const int64_t width = slots > pages ? slots : pages;
     const int64_t requests = clamp(job->num_requests, 1, INT32_MAX);
     b->group = (int32_t)ceil_div(requests, teams);
     b->groups = (int32_t)ceil_div(job->num_requests, b->group);
@@ -418,14 +427,15 @@ static int64_t plan_tables(const gpu_state *gpu, const dm_job *job, gpu_blocks *
     const int64_t rows = job->capacity / requests >> (6 - b->lane_shift);
     b->row_shift = floor_log2(clamp(rows / ROWS_OF_PART, 1, parts >> b->column_shift));
     const int64_t all = ((int64_t)b->groups + b->padding_group) << (b->column_shift + b->row_shift);
-    return ceil_div(all, GPU_THREADS / GPU_TEAM);
+    return ceil_div(all, threads / GPU_TEAM);
 }
 
 /* The number of the job's blocks. */
-static int32_t plan_blocks(const gpu_state *gpu, const dm_job *job, gpu_blocks *b)
+static int32_t plan_blocks(const gpu_state *gpu, const dm_job *job, unsigned threads, gpu_blocks *b)
 {
     *b = (gpu_blocks){0};
-    const int64_t rows = plan_rows(job, b), schedules = plan_schedules(job, b), tables = plan_tables(gpu, job, b);
+    const int64_t rows = plan_rows(job, threads, b), schedules = plan_schedules(job, threads, b),
+                  tables = plan_tables(gpu, job, threads, b);
     return (int32_t)(rows + schedules + tables);
 }
 
@@ -473,7 +483,7 @@ static dm_status fill_lengths(const gpu_state *gpu, const dm_job *job, dm_stream
         .dsa_cache_seqlens = job->flags & DM_JOB_DSA_CACHE_SEQLENS ? job->dsa_cache_seqlens : NULL,
     };
     param.by_block = job->num_requests > LENGTHS_BY_WARP;
-    const unsigned threads = param.by_block ? GPU_THREADS : LENGTHS_BY_WARP_THREADS;
+    const unsigned threads = param.by_block ? GPU_MAX_THREADS : LENGTHS_BY_WARP_THREADS;
     return launch(gpu, FILL_LENGTHS, (int32_t)clamp(ceil_div(job->num_requests, threads), 1, INT32_MAX), threads,
                   &param, stream);
 }
@@ -484,8 +494,9 @@ static dm_status fill_one(const gpu_state *gpu, const dm_job *job, dm_stream str
     if (which == FILL_LENGTHS)
         return fill_lengths(gpu, job, stream);
     gpu_launch param = {.job = *job};
-    const int32_t grid = plan_blocks(gpu, job, &param.blocks);
-    return launch(gpu, which, grid, GPU_THREADS, &param, stream);
+    const unsigned threads = threads_for(job->padded_requests);
+    const int32_t grid = plan_blocks(gpu, job, threads, &param.blocks);
+    return launch(gpu, which, grid, threads, &param, stream);
 }
 
 static dm_status fill_several(const gpu_state *gpu, const dm_job *jobs, int count, dm_stream stream)
@@ -493,16 +504,20 @@ static dm_status fill_several(const gpu_state *gpu, const dm_job *jobs, int coun
     gpu_launch_many param;
     kernel which = FILL_MANY_SETS;
     int32_t end = 0;
+    int64_t requests = 0;
+    for (int i = 0; i < count; i++)
+        requests = jobs[i].padded_requests > requests ? jobs[i].padded_requests : requests;
+    const unsigned threads = threads_for(requests);
     for (int i = 0; i < DM_FILL_MANY_MAX; i++) {
         if (i < count) {
             param.launches[i].job = jobs[i];
-            end += plan_blocks(gpu, &jobs[i], &param.launches[i].blocks);
+            end += plan_blocks(gpu, &jobs[i], threads, &param.launches[i].blocks);
             if (kernel_for(&jobs[i]) != FILL_SET)
                 which = FILL_MANY;
         }
         param.ends[i] = end;
     }
-    return launch(gpu, which, end, GPU_THREADS, &param, stream);
+    return launch(gpu, which, end, threads, &param, stream);
 }
 
 dm_status gpu_fill(void *state, const dm_job *jobs, int count, dm_stream stream)

@@ -5,9 +5,9 @@
 #include "job.h"
 
 enum {
-    GPU_THREADS = 128,        /* the most of a block; shared memory is sized by it */
-    GPU_SMALL_PER_THREAD = 4, /* requests of a thread in a small schedule, and in all */
-    GPU_SMALL_REQUESTS = GPU_SMALL_PER_THREAD * GPU_THREADS,
+    GPU_MAX_THREADS = 256,    /* of a block; shared memory is sized by it */
+    GPU_SMALL_PER_THREAD = 4, /* requests of a thread in a small schedule, of 128 threads at least, and in all */
+    GPU_SMALL_REQUESTS = 512,
     GPU_TEAM = 64 /* threads that write rows of one request: full warps, whatever their size */
 };
 
@@ -34,7 +34,7 @@ enum {
     GPU_SET_FIXED = DM_JOB_TABLES | DM_JOB_TOKENS | DM_JOB_SEQLENS_EXPANDED | DM_JOB_DSA_CACHE_SEQLENS |
                     DM_JOB_DSA_CU_SEQLENS_K | DM_JOB_CACHE_SEQLENS | DM_JOB_CU_SEQLENS_K,
     GPU_MAX_REQUESTS = 1 << 16,
-    GPU_MAX_CAPACITY = (1 << 24) - 1 /* so that sums of tokens over a block fit 32 bits */
+    GPU_MAX_CAPACITY = (1 << 23) - 1 /* so that sums of tokens over a block fit 32 bits */
 };
 
 /* The parameter of draftmeta_fill_lengths, for jobs that want nothing but these two outputs: as few bytes as can be,

@@ -49,33 +49,33 @@ DM_FN void gpu_max64(unsigned long *to, unsigned long v)
 
 #include "fill.h"
 
-extern "C" __global__ void __launch_bounds__(GPU_THREADS) draftmeta_fill(const gpu_launch launch)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS) draftmeta_fill(const gpu_launch launch)
 {
     gpu_fill_any(launch);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_THREADS)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS)
     draftmeta_fill_lengths(const gpu_lengths lengths)
 {
     gpu_fill_lengths(lengths);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_THREADS) draftmeta_fill_set(const gpu_launch launch)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS) draftmeta_fill_set(const gpu_launch launch)
 {
     gpu_fill_set<false>(launch);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_THREADS) draftmeta_fill_pools(const gpu_launch launch)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS) draftmeta_fill_pools(const gpu_launch launch)
 {
     gpu_fill_set<true>(launch);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_THREADS) draftmeta_fill_many(const gpu_launch_many launch)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS) draftmeta_fill_many(const gpu_launch_many launch)
 {
     gpu_fill_many(launch);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_THREADS) draftmeta_fill_many_sets(const gpu_launch_many launch)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS) draftmeta_fill_many_sets(const gpu_launch_many launch)
 {
     gpu_fill_many_sets(launch);
 }

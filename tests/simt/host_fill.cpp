@@ -66,7 +66,7 @@ DM_FN void gpu_max64(uint64_t *to, uint64_t v)
 template <class Launch, void (*body)(const Launch &)> static host_fill::Kernel make_kernel(const char *name)
 {
     const simt::Body call = [](const void *parameter) { body(*static_cast<const Launch *>(parameter)); };
-    return {name, sizeof(Launch), GPU_THREADS, call};
+    return {name, sizeof(Launch), GPU_MAX_THREADS, call};
 }
 
 const std::vector<host_fill::Kernel> host_fill::kernels = {
