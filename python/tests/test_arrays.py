@@ -199,6 +199,12 @@ WRONG_OUTPUTS = [
     ("seqlens_expanded", read_only(LENS), ValueError, "seqlens_expanded is read-only"),
     ("seqlens_expanded", b"1234", TypeError, "seqlens_expanded has elements of type B"),
     ("cache_seqlens", fakes.Exporter(LENS, read_only=True), ValueError, "cache_seqlens is read-only"),
+    (
+        "cache_seqlens",
+        fakes.CudaArray(LENS, data=(LENS.ctypes.data, True)),
+        ValueError,
+        "cache_seqlens is read-only",
+    ),
     ("cache_seqlens", table(1, 2), ValueError, "cache_seqlens has 2 dimensions: it takes 1"),
     ("context_lens", table(2, 4)[:, :2], ValueError, "context_lens is not contiguous"),
     ("page_table", LENS, ValueError, "page_table has 1 dimensions: it takes 2"),
