@@ -199,6 +199,12 @@ WRONG_OUTPUTS = [
     ("seqlens_expanded", read_only(LENS), ValueError, "seqlens_expanded is read-only"),
     ("seqlens_expanded", b"1234", TypeError, "seqlens_expanded has elements of type B"),
     ("cache_seqlens", fakes.Exporter(LENS, read_only=True), ValueError, "cache_seqlens is read-only"),
+    (
+        "cache_seqlens",
+        fakes.CudaArray(LENS, data=(LENS.ctypes.data, True)),
+        ValueError,
+        "cache_seqlens is read-only",
+    ),
     ("cache_seqlens", table(1, 2), ValueError, "cache_seqlens has 2 dimensions: it takes 1"),
     ("context_lens", table(2, 4)[:, :2], ValueError, "context_lens is not contiguous"),
     ("page_table", LENS, ValueError, "page_table has 1 dimensions: it takes 2"),
@@ -233,12 +239,15 @@ def test_wrong_outputs(name, value, error, words):
 
 WIDE = {"seq_lens", "extend_lens", "query_start_loc", "req_pool_indices", "report"}
 ARRAYS = [(name, kind) for name, kind in draftmeta._core.fields.items() if kind in ("input", "output")]
+HEADER = (draftmeta.include_dir() / "draftmeta.h").read_text()
 
 
 @pytest.mark.parametrize("name, kind", ARRAYS)
 def test_every_array(name, kind):
     """Each field takes the types that the header gives it, and outputs must be writable."""
-    is_table = re.search(rf"dm_table {name};", (draftmeta.include_dir() / "draftmeta.h").read_text())
+    member = re.search(rf"(dm_\w+) \*?{name};", HEADER)
+    assert (kind == "output") == (member.start() > HEADER.index("/* Outputs per token"))
+    is_table = member[1] == "dm_table"
     good = np.zeros((2, 2) if is_table else 4, np.int32)
 
     def refused(value):
