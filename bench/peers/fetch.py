@@ -81,7 +81,9 @@ def unpack(wheels, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", default="build/peers/wheels", help="where the wheels go [%(default)s]")
-    parser.add_argument("--python", help="the version of Python that will run them, for example 3.12 [this one's]")
+    parser.add_argument(
+        "--python", help="the version of Python that will run them, for example 3.12 [this one's]"
+    )
     options = parser.parse_args()
     missing = fetch(options.out, options.python)
     for wheel in sorted(Path(options.out).glob("*.whl")):

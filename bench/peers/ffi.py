@@ -130,7 +130,14 @@ class Library:
         outputs = [t.data_ptr() for t in (expanded, small)]
         self.must(
             self.c.dm_fill_draft_extend(
-                self.context, *arrays, len(seq_lens), topk, *outputs, len(expanded), ctypes.byref(written), stream
+                self.context,
+                *arrays,
+                len(seq_lens),
+                topk,
+                *outputs,
+                len(expanded),
+                ctypes.byref(written),
+                stream,
             )
         )
         return written.value
@@ -144,7 +151,9 @@ class HostTimer:
         if not built.exists():
             command = [compiler, "-std=gnu11", "-O2", "-shared", "-fPIC", "-I", str(ROOT / "include")]
             built.parent.mkdir(parents=True, exist_ok=True)
-            subprocess.run(command + ["-o", str(built), str(Path(__file__).with_name("host_time.c"))], check=True)
+            subprocess.run(
+                command + ["-o", str(built), str(Path(__file__).with_name("host_time.c"))], check=True
+            )
         self.c = ctypes.CDLL(str(built))
         pointer = ctypes.c_void_p
         self.c.host_time_ns.argtypes = [pointer, pointer, pointer, ctypes.c_int, pointer, ctypes.c_int]

@@ -1,7 +1,8 @@
 """What every implementation is given, what it writes into, and what it must have written.
 
 One pool and one set of output buffers serve all shapes: a shape is a view of them. The reference is written from the
-contract in include/draftmeta.h with NumPy; the tables, which may hold gigabytes, are compared where they are."""
+contract in include/draftmeta.h with NumPy; the tables, which may hold gigabytes, are compared where they are.
+"""
 
 from dataclasses import dataclass
 
@@ -41,7 +42,9 @@ class Pool:
 
     def __init__(self, rows, width, device, seed):
         generator = torch.Generator(device=device).manual_seed(seed)
-        pages = torch.randint(0, 2**25, (rows, width // PAGE), dtype=torch.int32, device=device, generator=generator)
+        pages = torch.randint(
+            0, 2**25, (rows, width // PAGE), dtype=torch.int32, device=device, generator=generator
+        )
         self.slots = torch.empty(rows, width, dtype=torch.int32, device=device)
         within = torch.arange(PAGE, dtype=torch.int32, device=device)
         torch.add((pages * PAGE)[:, :, None], within, out=self.slots.view(rows, width // PAGE, PAGE))

@@ -1,7 +1,8 @@
 """The implementations side by side. Each binds a shape, a batch and the outputs into a call without arguments, as an
 engine would hold them, so that a call's time is the implementation's own.
 
-vLLM's and the CPU's versions are written from the formulas; SGLang, DeepGEMM and FlagGems are run as published."""
+vLLM's and the CPU's versions are written from the formulas; SGLang, DeepGEMM and FlagGems are run as published.
+"""
 
 import functools
 import importlib
@@ -65,14 +66,20 @@ class SGLang:
         for mode, part in parts.items():
             module = import_without_packages(folder, f"{dsa}.kpool_metadata.{part}")
             self.kpool[mode] = getattr(module, f"{self.plain[mode].__name__}_kpool")
-        self.expand = import_without_packages(folder, "sglang.kernels.ops.attention.pad").seqlens_expand_triton
+        self.expand = import_without_packages(
+            folder, "sglang.kernels.ops.attention.pad"
+        ).seqlens_expand_triton
 
     def keys(self, shape):
         return [k for k in FULL_SET if shape.mode != "decode" or k != "seqlens_expanded"]
 
     def arguments(self, shape, batch, pool, out):
-        common = {k: out[k] for k in ("cache_seqlens", "cu_seqlens_k", "dsa_cache_seqlens", "dsa_cu_seqlens_k")}
-        common.update(seq_lens=batch.seq_lens, req_pool_indices=batch.pool_indices, req_to_token=pool.view(shape.width))
+        common = {
+            k: out[k] for k in ("cache_seqlens", "cu_seqlens_k", "dsa_cache_seqlens", "dsa_cu_seqlens_k")
+        }
+        common.update(
+            seq_lens=batch.seq_lens, req_pool_indices=batch.pool_indices, req_to_token=pool.view(shape.width)
+        )
         common.update(page_table_1=None, real_page_table=out["page_table"], bs=shape.requests)
         common.update(dsa_index_topk=TOPK, physical_page_size=PAGE)
         common["max_len" if shape.mode == "decode" else "max_seqlen_k"] = shape.width
@@ -96,7 +103,8 @@ class SGLang:
 
     def bind_step(self, shape, batch, pool, out, schedule_of, slots):
         """What a replayed step runs before its graph, for a pool of 1, without the top-k plan and FlashMLA's: lengths by
-        torch.full, the fused kernel, the schedule into a new tensor and a copy of it, a copy of the context lengths."""
+        torch.full, the fused kernel, the schedule into a new tensor and a copy of it, a copy of the context lengths.
+        """
         function, arguments = self.plain[shape.mode], self.arguments(shape, batch, pool, out)
         device = batch.seq_lens.device
         lens = out["seqlens_expanded"].view(-1, 1)
@@ -163,7 +171,10 @@ class Schedules:
         if not folder:
             raise Missing("neither sgl-deep-gemm nor flag_gems is here")
         module = import_without_packages(folder, "flag_gems.ops.get_paged_mqa_logits_metadata")
-        self.of, self.name = module.get_paged_mqa_logits_metadata, "FlagGems 5.0.2 (DeepGEMM does not load here)"
+        self.of, self.name = (
+            module.get_paged_mqa_logits_metadata,
+            "FlagGems 5.0.2 (DeepGEMM does not load here)",
+        )
         self.variant = ffi.SCHEDULE_SMXX
 
 
@@ -261,7 +272,12 @@ def numpy_on_cpu(shape, batch, pool, out):
 
 def fields_of(shape, batch, pool, out, keys):
     """The descriptor's fields, but for a schedule, by their names in dm_fill_desc."""
-    fields = {"num_requests": shape.requests, "seq_lens": batch.seq_lens, "topk": TOPK, "pool_size": shape.pool_size}
+    fields = {
+        "num_requests": shape.requests,
+        "seq_lens": batch.seq_lens,
+        "topk": TOPK,
+        "pool_size": shape.pool_size,
+    }
     if shape.variable:
         fields["extend_lens"] = batch.extend_lens
     else:
@@ -269,7 +285,9 @@ def fields_of(shape, batch, pool, out, keys):
     if shape.mode == "target-verify":
         fields["seq_len_bias"] = shape.tokens
     if "page_table" in keys:
-        fields.update(req_to_token=pool.view(shape.width), req_pool_indices=batch.pool_indices, page_size=PAGE)
+        fields.update(
+            req_to_token=pool.view(shape.width), req_pool_indices=batch.pool_indices, page_size=PAGE
+        )
     fields.update({key: out[key] for key in keys if key != "schedule"})
     return fields
 

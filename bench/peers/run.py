@@ -88,7 +88,9 @@ class Results:
 
     def fail(self, stage, peer, what, error):
         kind = "mismatch" if isinstance(error, Mismatch) else "failure"
-        self.failures.append({"kind": kind, "stage": stage, "peer": peer, "at": str(what), "error": str(error)[:500]})
+        self.failures.append(
+            {"kind": kind, "stage": stage, "peer": peer, "at": str(what), "error": str(error)[:500]}
+        )
         print(f"  {kind}: {stage}, {peer}, {what}: {error}", flush=True)
         if kind == "failure":
             traceback.print_exc()
@@ -125,7 +127,9 @@ class Run:
         tvm = self.found.get(("apache_tvm_ffi", "0.1.11"))
         if tvm:
             sys.path.insert(0, str(tvm))
-        self.probes = {v: self.start_probe(v) for v in ("0.2.5", "0.2.0") if ("sgl_deep_gemm", v) in self.found}
+        self.probes = {
+            v: self.start_probe(v) for v in ("0.2.5", "0.2.0") if ("sgl_deep_gemm", v) in self.found
+        }
         self.sglang = peers.SGLang(self.found["sglang", "0.5.23"])
 
     def start_probe(self, version):
@@ -136,7 +140,9 @@ class Run:
         tokens = sorted({r * 4 for r in self.plan.steps})
         command = [sys.executable, "-c", PROBE, str(self.slots), *map(str, tokens)]
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=pipe, stderr=pipe, text=True)
+        return subprocess.Popen(
+            command, env={**os.environ, "PYTHONPATH": path}, stdout=pipe, stderr=pipe, text=True
+        )
 
     def probe(self, version):
         process = self.probes.get(version)
@@ -188,7 +194,9 @@ class Run:
         meta.update(python=platform.python_version(), system=platform.platform(), cuda=torch.version.cuda)
         meta.update({name: version(name) for name in ("torch", "triton", "numpy")}, seed=self.options.seed)
         meta.update(torch_threads=torch.get_num_threads(), draftmeta=self.library.version)
-        meta.update(commit=self.options.commit or git_commit(), quick=self.options.quick, topk=TOPK, kpool=KPOOL)
+        meta.update(
+            commit=self.options.commit or git_commit(), quick=self.options.quick, topk=TOPK, kpool=KPOOL
+        )
         meta.update(date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"))
         meta.update(sweep=len(self.plan.sweep(self.plan.requests)), batches=BATCHES, rounds=self.plan.rounds)
         meta.update(peers=[f"{name} {number}" for name, number in self.found])
@@ -237,7 +245,11 @@ class Run:
         self.add_graph_times(stage, shape, {**calls, "empty": [self.empty]}, bytes=traffic(shape, batches[0]))
 
     def add_graph_times(self, stage, shape, calls, **more):
-        for peer, (samples, nodes) in timing.graph_times(self.clock, calls, self.plan.rounds).items():
+        def failed(peer, error):
+            self.results.fail(stage, peer, shape, error)
+
+        times = timing.graph_times(self.clock, calls, self.plan.rounds, failed)
+        for peer, (samples, nodes) in times.items():
             self.results.add(stage, peer, "graph_us", samples, shape, nodes=nodes, **more)
 
     def empty(self):
@@ -270,7 +282,9 @@ class Run:
         for shape in shapes:
             out, batch = self.outputs.view(shape), Batch(shape, self.pool, self.device, self.options.seed)
             for peer, calls in self.implementations(shape, [batch], out).items():
-                self.results.add("first", peer, "first_us", [timing.first_call_us(self.clock, calls[0])], shape)
+                self.results.add(
+                    "first", peer, "first_us", [timing.first_call_us(self.clock, calls[0])], shape
+                )
 
     def load_schedules(self):
         """Waits for the probes, so that nothing else runs while something is timed."""
@@ -303,7 +317,9 @@ class Run:
         """Target verify and decode."""
         for mode in ("target-verify", "decode"):
             for requests in self.plan.some:
-                self.fused_point("modes", Shape(requests, self.plan.contexts[0], self.plan.widths[0], mode=mode))
+                self.fused_point(
+                    "modes", Shape(requests, self.plan.contexts[0], self.plan.widths[0], mode=mode)
+                )
 
     def host(self):
         context, width = self.plan.contexts[0], self.plan.widths[0]
@@ -320,7 +336,9 @@ class Run:
         """draftmeta by its Python package, if that is here."""
         if self.python:
             fills = [self.python.bind(shape, b, self.pool, out, keys, schedule) for b in batches]
-            if self.checked(stage, "draftmeta Python", shape, fills, batches, out, [k for k in keys if k in out]):
+            if self.checked(
+                stage, "draftmeta Python", shape, fills, batches, out, [k for k in keys if k in out]
+            ):
                 calls["draftmeta Python"] = fills
 
     def step(self):
@@ -335,7 +353,9 @@ class Run:
                 of = self.schedules.of
                 theirs = [self.sglang.bind_step(shape, b, self.pool, out, of, self.slots) for b in batches]
                 calls = {}
-                if self.checked("step", "draftmeta", shape, list(map(self.c.call, descs)), batches, out, keys):
+                if self.checked(
+                    "step", "draftmeta", shape, list(map(self.c.call, descs)), batches, out, keys
+                ):
                     calls["draftmeta"] = [self.c.call(d) for d in descs]
                 if self.checked("step", "SGLang", shape, theirs, batches, out, keys, self.sglang.block):
                     calls["SGLang"] = theirs
@@ -356,11 +376,15 @@ class Run:
             calls = {
                 "draftmeta": [self.c.call(d) for d in descs],
                 "FlagGems' form": [
-                    peers.bind_expand(shape, b.extend_lens, b.seq_lens, seed_versions.starts_of(b.extend_lens), into)
+                    peers.bind_expand(
+                        shape, b.extend_lens, b.seq_lens, seed_versions.starts_of(b.extend_lens), into
+                    )
                     for b in batches
                 ],
             }
-            calls = {p: c for p, c in calls.items() if self.checked("expand", p, shape, c, batches, out, keys)}
+            calls = {
+                p: c for p, c in calls.items() if self.checked("expand", p, shape, c, batches, out, keys)
+            }
             sglang = [
                 functools.partial(self.sglang.expand, b.extend_lens, b.seq_lens, b.total, shape.most_tokens)
                 for b in batches
@@ -414,9 +438,13 @@ class Run:
             "Python loop": lambda: seed_versions.python_loop(extend_list, seq_list, TOPK, *into),
             "Triton and copy": lambda: seed_versions.triton_copy(extend, seq, TOPK, *into),
             "Triton in place": lambda: seed_versions.triton_in_place(extend, seq, TOPK, *into),
-            "Triton, its kernel alone": lambda: seed_versions.launch(extend, seq, starts, batch.total, TOPK, *into),
+            "Triton, its kernel alone": lambda: seed_versions.launch(
+                extend, seq, starts, batch.total, TOPK, *into
+            ),
         }
-        calls = {p: [c] for p, c in calls.items() if self.checked("seed", p, shape, [c], [batch], out, LENGTHS)}
+        calls = {
+            p: [c] for p, c in calls.items() if self.checked("seed", p, shape, [c], [batch], out, LENGTHS)
+        }
         self.add_python("seed", shape, [batch], out, calls, LENGTHS)
         alone = ("draftmeta", "Triton, its kernel alone")
         self.add_graph_times("seed", shape, {p: calls[p] for p in alone if p in calls}, config=config)
@@ -445,7 +473,11 @@ class Run:
         }
         if self.python:
             calls["draftmeta cpu, Python"] = self.python.bind(shape, batch, pool, out, keys)
-        calls = {p: c for p, c in calls.items() if self.checked("cpu", p, shape, [c], [batch], out, keys, None, pool)}
+        calls = {
+            p: c
+            for p, c in calls.items()
+            if self.checked("cpu", p, shape, [c], [batch], out, keys, None, pool)
+        }
         timers = {p: functools.partial(timing.calls_us, [c]) for p, c in calls.items()}
         if "draftmeta cpu" in timers:
             timers["draftmeta cpu"] = lambda n: self.timer.us(self.cpu_library, [desc], None, n)

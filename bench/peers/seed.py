@@ -20,7 +20,8 @@ def python_loop(extend_lens, seq_lens, topk, expanded, clipped):
     """Takes Python lists: one small tensor per request, put together and copied."""
     device = expanded.device
     parts = [
-        torch.arange(kv - q + 1, kv + 1, dtype=torch.int32, device=device) for q, kv in zip(extend_lens, seq_lens)
+        torch.arange(kv - q + 1, kv + 1, dtype=torch.int32, device=device)
+        for q, kv in zip(extend_lens, seq_lens)
     ]
     values = torch.cat(parts)
     expanded[: len(values)].copy_(values)
@@ -31,7 +32,9 @@ def python_loop(extend_lens, seq_lens, topk, expanded, clipped):
 if triton:
 
     @triton.jit
-    def expand_kernel(extend_lens, seq_lens, starts, expanded, clipped, total, requests, topk, BLOCK: tl.constexpr):
+    def expand_kernel(
+        extend_lens, seq_lens, starts, expanded, clipped, total, requests, topk, BLOCK: tl.constexpr
+    ):
         """A block of tokens; each finds its request by a linear search of the running sums."""
         token = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
         live = token < total

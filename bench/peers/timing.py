@@ -40,7 +40,9 @@ class Cuda:
 
     def nodes(self, graph):
         count = ctypes.c_size_t()
-        status = self.driver.cuGraphGetNodes(ctypes.c_void_p(graph.raw_cuda_graph()), None, ctypes.byref(count))
+        status = self.driver.cuGraphGetNodes(
+            ctypes.c_void_p(graph.raw_cuda_graph()), None, ctypes.byref(count)
+        )
         return count.value if status == 0 else None
 
     def hide_launch(self):
@@ -105,15 +107,18 @@ def sized_graph(clock, calls):
     return (graph if nodes == len(calls) else clock.capture(calls, nodes)), nodes, us
 
 
-def graph_times(clock, calls_of, rounds=ROUNDS):
-    """Microseconds a call on the device: {name: (samples, graph nodes a call)}. Slow ones take part less often."""
+def graph_times(clock, calls_of, rounds, failed):
+    """Microseconds a call on the device: {name: (samples, graph nodes a call)}. Slow ones take part less often; what cannot
+    be captured is told to failed(name, error)."""
     graphs, samples, every = {}, {}, {}
     for name, calls in calls_of.items():
-        graphs[name], nodes, us = sized_graph(clock, calls)
-        samples[name] = []
-        total = us * nodes / SLOW_US
-        every[name] = int(np.clip(total, 1, max(1, rounds // FEWEST_ROUNDS)))
-        graphs[name] = (graphs[name], nodes)
+        try:
+            graph, nodes, us = sized_graph(clock, calls)
+        except Exception as error:  # a peer that fails must not end the run
+            failed(name, error)
+            continue
+        graphs[name], samples[name] = (graph, nodes), []
+        every[name] = int(np.clip(us * nodes / SLOW_US, 1, max(1, rounds // FEWEST_ROUNDS)))
     for i in range(-min(2, rounds - 1), rounds):  # the first rounds warm up
         clock.hide_launch()
         reads = {n: clock.time(graphs[n][0]) for n in graphs if i < 0 or i % every[n] == 0}
