@@ -16,7 +16,7 @@ import zipfile
 from pathlib import Path
 
 # Distribution, version, and the members that are kept; none of their dependencies is needed. sgl_deep_gemm 0.2.5 is
-# SGLang's own, and loads with torch 2.14 or later only; 0.2.0 computes the same schedule on SM90 and loads with older ones.
+# SGLang's own and loads with torch 2.14 or later; 0.2.0 computes the same schedule on SM90 and loads with 2.11.
 PEERS = [
     (
         "sglang",
@@ -68,7 +68,7 @@ def fetch(out, python=None):
 
 
 def unpack(wheels, folder):
-    """Unpacks the wanted members of a folder's wheels, trimmed or whole; returns each peer's folder by (name, version)."""
+    """Unpacks the wanted members of a folder's wheels, trimmed or whole; each peer's folder by (name, version)."""
     found = {}
     for name, version, kept in PEERS:
         for wheel in sorted(Path(wheels).glob(f"{name}-{version}-*.whl"))[:1]:

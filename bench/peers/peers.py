@@ -182,8 +182,8 @@ class Schedules:
 
 
 class VLLMFlatten:
-    """The ragged path of its indexer's metadata, by torch operators: every token becomes a request of one token. It copies
-    whole rows of the block table and sets every buffer's tail; draftmeta writes the live columns."""
+    """The ragged path of its indexer's metadata, by torch operators: every token becomes a request of one token. It
+    copies whole rows of the block table and sets the lengths' tail; draftmeta writes the live columns."""
 
     def __init__(self, rows, columns, device):
         def zeros(*shape):

@@ -481,6 +481,8 @@ class Run:
         timers = {p: functools.partial(timing.calls_us, [c]) for p, c in calls.items()}
         if "draftmeta cpu" in timers:
             timers["draftmeta cpu"] = lambda n: self.timer.us(self.cpu_library, [desc], None, n)
+        if "torch CPU" in calls:
+            timers["torch CPU, one thread"] = functools.partial(one_thread, calls["torch CPU"])
         samples = timing.host_times(timing.Host(), timers, 8, self.plan.rounds)
         for peer, values in samples.items():
             self.results.add("cpu", peer, "host_us", values, shape, outputs=outputs)
@@ -506,6 +508,15 @@ class Run:
             print(f"{name}: {time.monotonic() - start:.1f} s, {len(self.results.rows)} rows", flush=True)
             self.results.write()
         return self.results
+
+
+def one_thread(call, count):
+    """torch's own choice of threads is not always its fastest for small arrays."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    us = timing.calls_us([call], count)
+    torch.set_num_threads(threads)
+    return us
 
 
 def output_of(*command):

@@ -1,5 +1,5 @@
-"""The operation that draftmeta began with, in its three versions: a Python loop, a Triton kernel whose results are copied,
-and the same kernel in place. Written from its description.
+"""The operation that draftmeta began with, in its three versions: a Python loop, a Triton kernel whose results are
+copied, and the same kernel in place. Written from its description.
 
 Per request with q new tokens and kv KV tokens, for j < q: kv - q + 1 + j, and the smaller of that and topk. Each version
 writes both into the caller's buffers and returns the number of tokens written."""

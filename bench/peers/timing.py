@@ -108,8 +108,8 @@ def sized_graph(clock, calls):
 
 
 def graph_times(clock, calls_of, rounds, failed):
-    """Microseconds a call on the device: {name: (samples, graph nodes a call)}. Slow ones take part less often; what cannot
-    be captured is told to failed(name, error)."""
+    """Microseconds a call on the device: {name: (samples, graph nodes a call)}. Slow ones take part less often; what
+    cannot be captured is told to failed(name, error)."""
     graphs, samples, every = {}, {}, {}
     for name, calls in calls_of.items():
         try:
