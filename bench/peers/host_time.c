@@ -6,12 +6,12 @@
 
 typedef dm_status (*fill_function)(dm_context *, const dm_fill_desc *, dm_stream);
 
-double host_time_ns(fill_function fill, dm_context *ctx, const dm_fill_desc *const *descs, int count,
-                    dm_stream stream, int calls);
+double host_time_ns(fill_function fill, dm_context *ctx, const dm_fill_desc *const *descs, int count, dm_stream stream,
+                    int calls);
 
 /* Nanoseconds per call, the descriptors taking turns; minus the status of a call that failed. */
-double host_time_ns(fill_function fill, dm_context *ctx, const dm_fill_desc *const *descs, int count,
-                    dm_stream stream, int calls)
+double host_time_ns(fill_function fill, dm_context *ctx, const dm_fill_desc *const *descs, int count, dm_stream stream,
+                    int calls)
 {
     struct timespec start, end;
     clock_gettime(CLOCK_MONOTONIC, &start);
