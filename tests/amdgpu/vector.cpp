@@ -21,10 +21,10 @@ u32 bit_not(u32 a)
 }
 u32 reversed(u32 a)
 {
-    u32 out = 0;
-    for (int bit = 0; bit < 32; bit++)
-        out |= (a >> bit & 1) << (31 - bit);
-    return out;
+    a = (a >> 1 & 0x55555555) | (a & 0x55555555) << 1;
+    a = (a >> 2 & 0x33333333) | (a & 0x33333333) << 2;
+    a = (a >> 4 & 0x0f0f0f0f) | (a & 0x0f0f0f0f) << 4;
+    return __builtin_bswap32(a);
 }
 u32 leading_zeros(u32 a)
 {
@@ -352,12 +352,16 @@ template <float (*f)(float, float, float)> void accumulate(Wave &wave, const Ins
     write(wave, i, i.operands[0], out);
 }
 
-/* A mask from the lanes where bits is 1; 0 for inactive lanes. */
+/* A mask from the lanes where bits is 1; 0 for inactive lanes. The product gathers the low bits of eight bytes in its
+ * highest. */
 u64 mask_of(const Wave &wave, const bool *bits)
 {
     u64 mask = 0;
-    for (int lane = 0; lane < max_lanes; lane++)
-        mask |= u64(bits[lane]) << lane;
+    for (int lane = 0; lane < max_lanes; lane += 8) {
+        u64 eight;
+        std::memcpy(&eight, bits + lane, sizeof eight);
+        mask |= (eight * 0x0102040810204080 >> 56) << lane;
+    }
     return mask & wave.exec();
 }
 
