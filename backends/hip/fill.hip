@@ -49,9 +49,20 @@ DM_FN void gpu_max64(unsigned long *to, unsigned long v)
 
 #include "fill.h"
 
+/* The parameter, by a pointer of which the compiler knows nothing: it then loads fields where they are used, and not all
+ * of them at the kernel's beginning, which takes more scalar registers than there are. */
+template <class Launch> DM_FN const Launch &gpu_where_used(const Launch &launch)
+{
+    typedef const __attribute__((address_space(4))) Launch *constant;
+    constant where = (constant)__builtin_amdgcn_kernarg_segment_ptr();
+    asm("" : "+s"(where));
+    return *(const Launch *)where;
+}
+
 extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS) draftmeta_fill(const gpu_launch launch)
 {
-    gpu_fill(launch.job, launch.job.schedules, launch.blocks, (int)blockIdx.x);
+    const gpu_launch &in = gpu_where_used(launch);
+    gpu_fill(in.job, in.job.schedules, in.blocks, (int)blockIdx.x);
 }
 
 extern "C" __global__ void __launch_bounds__(GPU_MAX_LENGTHS_THREADS)

@@ -1,5 +1,6 @@
-/* Prints what each kernel of the HIP device code takes, for each target, as a table of docs/amd.md; fails if one has
- * scratch memory or spills. Usage: amdgpu_report IMAGE */
+/* Prints what each kernel of the HIP device code takes, for each target, as a table for docs/amd.md. Fails if one uses
+ * scratch memory, spills a vector register, or spills more scalar registers than a vector register has lanes: those
+ * spills cost an instruction each way, but no memory. Usage: amdgpu_report IMAGE */
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -10,10 +11,12 @@
 
 using namespace amdgpu;
 
+constexpr unsigned most_scalar_spills = 64;
+
 /* Returns whether the kernel is as it should be. */
 static bool report(const CodeObject &object, const KernelCode &kernel)
 {
-    const bool good = !kernel.scratch_bytes && !kernel.vector_spills && !kernel.scalar_spills;
+    const bool good = !kernel.scratch_bytes && !kernel.vector_spills && kernel.scalar_spills <= most_scalar_spills;
     std::printf("| %s | %s | %u | %u | %u | %u | %u | %u | %u | %llu |%s\n", object.target.c_str(), kernel.name.c_str(),
                 kernel.wave_size, kernel.vector_registers, kernel.scalar_registers, kernel.lds_bytes,
                 kernel.scratch_bytes, kernel.vector_spills, kernel.scalar_spills,
