@@ -158,7 +158,7 @@ static const faulty faults[] = {
      {"has no entry point cuLaunchKernel", "has no entry point hipModuleLaunchKernel"}},
     {"too_old",
      DM_BACKEND_DRIVER_TOO_OLD,
-     {"driver CUDA 11.0 is too old: CUDA 1", "driver HIP 0.0.11000 is too old: HIP 5.2.0 or later"}},
+     {"driver CUDA 11.0 is too old: CUDA 1", "driver HIP 0.0.11000 is too old: HIP 6.0.0 or later"}},
     {"init_no_device", DM_BACKEND_NO_DEVICE, BOTH("no device")},
     {"count_no_device", DM_BACKEND_NO_DEVICE, BOTH("no device")},
     {"zero_devices", DM_BACKEND_NO_DEVICE, BOTH("no device")},
@@ -185,7 +185,7 @@ static void look_at_query(int vendor, const faulty *f, const char *what)
     ck_assert_msg(info.state == f->state, "%s: state %d: %s", what, (int)info.state, info.reason);
     expect_contains(what, info.reason, f->reasons[vendor]);
     ck_assert_str_eq(info.name, names[vendor]);
-    expect_contains(what, info.oldest_driver, vendor == CUDA ? "CUDA 1" : "HIP 5.2.0");
+    expect_contains(what, info.oldest_driver, vendor == CUDA ? "CUDA 1" : "HIP 6.0.0");
     ck_assert_int_eq(info.device_count, f->state == DM_BACKEND_DRIVER_TOO_OLD ? 2 : 0);
 }
 
@@ -324,7 +324,7 @@ static bool has_device_code(int vendor)
     }
     ck_assert_int_eq(info.state, DM_BACKEND_NO_DEVICE_CODE);
     expect_contains(names[vendor], info.reason, "built without device code");
-    expect_contains(names[vendor], info.reason, vendor == CUDA ? "nvcc" : "this version");
+    expect_contains(names[vendor], info.reason, vendor == CUDA ? "nvcc" : "clang-19");
     return false;
 }
 

@@ -1,6 +1,14 @@
 /* The kernel for AMD GPUs, and for NVIDIA's through HIP. */
 #include <hip/hip_runtime.h>
 
+/* nvcc works on a copy of a parameter that is not so marked; AMD's compilers have no such word. */
+#ifndef __grid_constant__
+#define __grid_constant__
+#endif
+
+/* Of a fill: for AMD waves of a SIMD, for NVIDIA blocks of a multiprocessor, which comes to the same. */
+enum { GPU_LEAST_RESIDENT = 4 };
+
 #define DM_FN static __device__ __forceinline__
 
 DM_FN int gpu_warp_size()
@@ -49,33 +57,52 @@ DM_FN void gpu_max64(unsigned long *to, unsigned long v)
 
 #include "fill.h"
 
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS) draftmeta_fill(const gpu_launch launch)
+/* The parameter. To AMD's compilers by a pointer of which they know nothing: they then load fields where they are used,
+ * and not all of them at the kernel's beginning, which takes more scalar registers than there are. */
+template <class Launch> DM_FN const Launch &gpu_where_used(const Launch &launch)
 {
-    gpu_fill_any(launch);
+#ifdef __AMDGCN__
+    typedef const __attribute__((address_space(4))) Launch *constant;
+    constant where = (constant)__builtin_amdgcn_kernarg_segment_ptr();
+    asm("" : "+s"(where));
+    return *(const Launch *)where;
+#else
+    return launch;
+#endif
+}
+
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
+    draftmeta_fill(const __grid_constant__ gpu_launch launch)
+{
+    gpu_fill_any(gpu_where_used(launch));
 }
 
 extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS)
-    draftmeta_fill_lengths(const gpu_lengths lengths)
+    draftmeta_fill_lengths(const __grid_constant__ gpu_lengths launch)
 {
-    gpu_fill_lengths(lengths);
+    gpu_fill_lengths(launch);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS) draftmeta_fill_set(const gpu_launch launch)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
+    draftmeta_fill_set(const __grid_constant__ gpu_launch launch)
 {
     gpu_fill_set<false>(launch);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS) draftmeta_fill_pools(const gpu_launch launch)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
+    draftmeta_fill_pools(const __grid_constant__ gpu_launch launch)
 {
     gpu_fill_set<true>(launch);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS) draftmeta_fill_many(const gpu_launch_many launch)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
+    draftmeta_fill_many(const __grid_constant__ gpu_launch_many launch)
 {
     gpu_fill_many(launch);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS) draftmeta_fill_many_sets(const gpu_launch_many launch)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
+    draftmeta_fill_many_sets(const __grid_constant__ gpu_launch_many launch)
 {
     gpu_fill_many_sets(launch);
 }

@@ -55,19 +55,23 @@ int number_from(const char *name, int otherwise)
     return static_cast<int>(number);
 }
 
-simt::Machine machine_from_environment()
+unsigned warp_from_environment()
 {
-    simt::Machine machine;
-    machine.warp = vendor.warp;
+    unsigned warp = vendor.warp;
     if (!vendor.warp_is_fixed)
-        machine.warp = static_cast<unsigned>(number_from("SIMT_WARP", static_cast<int>(vendor.warp)));
-    if (machine.warp != 32 && machine.warp != 64)
+        warp = static_cast<unsigned>(number_from("SIMT_WARP", static_cast<int>(warp)));
+    if (warp != 32 && warp != 64)
         bad_variable("SIMT_WARP", std::getenv("SIMT_WARP"));
+    return warp;
+}
+
+bool reverse_from_environment()
+{
     const char *order = std::getenv("SIMT_ORDER");
-    machine.reverse = order && std::strcmp(order, "reverse") == 0;
-    if (order && !machine.reverse && std::strcmp(order, "forward") != 0)
+    const bool reverse = order && std::strcmp(order, "reverse") == 0;
+    if (order && !reverse && std::strcmp(order, "forward") != 0)
         bad_variable("SIMT_ORDER", order);
-    return machine;
+    return reverse;
 }
 
 Settings settings_from_environment()
@@ -76,7 +80,8 @@ Settings settings_from_environment()
     s.devices = number_from("SIMT_DEVICES", s.devices);
     s.multiprocessors = number_from("SIMT_MULTIPROCESSORS", s.multiprocessors);
     s.tell_leaks = number_from("SIMT_LEAKS", 0) != 0;
-    s.machine = machine_from_environment();
+    s.warp = warp_from_environment();
+    s.reverse = reverse_from_environment();
     return s;
 }
 

@@ -21,10 +21,10 @@ struct Context {
     int retained = 0;
 };
 
-/* A function's handle is the address of its pointer here. */
+/* A function's handle is its address here. */
 struct Module {
     int device;
-    std::vector<const host_fill::Kernel *> functions = {};
+    std::vector<engine::Kernel> functions;
 };
 
 bool initialized;
@@ -72,11 +72,10 @@ int device_get(int *device, int ordinal)
 
 int device_name(char *name, int size, int device)
 {
-    const simt::Machine &machine = settings().machine;
     const int error = check_ordinal(device);
     if (!error)
-        std::snprintf(name, static_cast<std::size_t>(size), "fibers %d, warp %u, %s", device, machine.warp,
-                      machine.reverse ? "reverse" : "forward");
+        std::snprintf(name, static_cast<std::size_t>(size), "%s, %s, device %d", engine::describe().c_str(),
+                      settings().reverse ? "reverse" : "forward", device);
     return error;
 }
 
@@ -175,11 +174,9 @@ int module_load(Handle *module, const void *image)
         error = check_no_captures();
     if (error)
         return error;
-    if (!image || !*static_cast<const char *>(image))
+    auto loaded = std::make_unique<Module>(Module{device, image ? engine::load(image) : std::vector<engine::Kernel>()});
+    if (loaded->functions.empty())
         return invalid_image;
-    auto loaded = std::make_unique<Module>(Module{device});
-    for (const host_fill::Kernel &kernel : host_fill::kernels)
-        loaded->functions.push_back(&kernel);
     *module = modules.add(std::move(loaded));
     return success;
 }
@@ -198,20 +195,20 @@ int module_function(Handle *function, Handle module, const char *name)
     Module *found = modules.find(module);
     if (!found)
         return invalid_handle;
-    for (const host_fill::Kernel *&kernel : found->functions)
-        if (std::strcmp(name, kernel->name) == 0) {
+    for (engine::Kernel &kernel : found->functions)
+        if (kernel.name == name) {
             *function = &kernel;
             return success;
         }
     return not_found;
 }
 
-const host_fill::Kernel *kernel_of(Handle function, int device)
+const engine::Kernel *kernel_of(Handle function, int device)
 {
     for (const auto &[handle, module] : modules)
-        for (const host_fill::Kernel *&kernel : module->functions)
+        for (const engine::Kernel &kernel : module->functions)
             if (function == &kernel && module->device == device)
-                return kernel;
+                return &kernel;
     return nullptr;
 }
 
@@ -254,6 +251,12 @@ int copy(void *dst, const void *src, std::size_t bytes, const void *on_device, H
 }
 
 } // namespace
+
+Range allocation_at(std::uintptr_t address)
+{
+    const auto found = allocation_of(reinterpret_cast<const void *>(address));
+    return found == memory.end() ? Range{0, 0} : Range{found->first, found->first + found->second};
+}
 
 int mem_alloc(void **ptr, std::size_t bytes)
 {

@@ -1,7 +1,9 @@
-/* The kernel for the host: what fill.h asks for, by fibers. */
-#include "host_fill.hpp"
-
+/* The engine of fibers: the kernel for the host, with what fill.h asks for. */
 #include <algorithm>
+
+#include "engine.hpp"
+#include "simt.hpp"
+#include "state.hpp"
 
 #define DM_FN static inline
 #define __shared__ static __attribute__((section("simt_shared"), aligned(8)))
@@ -63,23 +65,31 @@ DM_FN void gpu_max64(uint64_t *to, uint64_t v)
 #include "fill.h"
 
 /* A kernel from what it does with its parameter. */
-template <class Launch, void (*body)(const Launch &)> static host_fill::Kernel make_kernel(const char *name)
+template <class Launch, void (*body)(const Launch &)> static engine::Kernel make_kernel(const char *name)
 {
     const simt::Body call = [](const void *parameter) { body(*static_cast<const Launch *>(parameter)); };
-    return {name, sizeof(Launch), GPU_MAX_THREADS, call};
+    const auto run = [=](const void *parameter, unsigned grid, unsigned block) {
+        const simt::Machine machine = {driver::settings().warp, driver::settings().reverse};
+        simt::run(machine, {call, parameter, __start_simt_shared, __stop_simt_shared}, grid, block);
+    };
+    return {name, sizeof(Launch), GPU_MAX_THREADS, run};
 }
 
-const std::vector<host_fill::Kernel> host_fill::kernels = {
-    make_kernel<gpu_launch, gpu_fill_any>("draftmeta_fill"),
-    make_kernel<gpu_lengths, gpu_fill_lengths>("draftmeta_fill_lengths"),
-    make_kernel<gpu_launch, gpu_fill_set<false>>("draftmeta_fill_set"),
-    make_kernel<gpu_launch, gpu_fill_set<true>>("draftmeta_fill_pools"),
-    make_kernel<gpu_launch_many, gpu_fill_many>("draftmeta_fill_many"),
-    make_kernel<gpu_launch_many, gpu_fill_many_sets>("draftmeta_fill_many_sets"),
-};
-
-void host_fill::run(const simt::Machine &machine, const Kernel &kernel, const void *parameter, unsigned grid,
-                    unsigned block)
+std::vector<engine::Kernel> engine::load(const void *image)
 {
-    simt::run(machine, {kernel.body, parameter, __start_simt_shared, __stop_simt_shared}, grid, block);
+    if (!*static_cast<const char *>(image))
+        return {};
+    return {
+        make_kernel<gpu_launch, gpu_fill_any>("draftmeta_fill"),
+        make_kernel<gpu_lengths, gpu_fill_lengths>("draftmeta_fill_lengths"),
+        make_kernel<gpu_launch, gpu_fill_set<false>>("draftmeta_fill_set"),
+        make_kernel<gpu_launch, gpu_fill_set<true>>("draftmeta_fill_pools"),
+        make_kernel<gpu_launch_many, gpu_fill_many>("draftmeta_fill_many"),
+        make_kernel<gpu_launch_many, gpu_fill_many_sets>("draftmeta_fill_many_sets"),
+    };
+}
+
+std::string engine::describe()
+{
+    return "fibers, warp " + std::to_string(driver::settings().warp);
 }

@@ -2,18 +2,20 @@
 #ifndef DRAFTMETA_STATE_HPP
 #define DRAFTMETA_STATE_HPP
 
+#include <cstdint>
 #include <map>
 #include <memory>
 
 #include "driver.hpp"
-#include "host_fill.hpp"
+#include "engine.hpp"
 
 namespace driver
 {
 
 struct Settings {
     int devices = 2, multiprocessors = 8;
-    simt::Machine machine;
+    unsigned warp = 32;   /* the fibers' */
+    bool reverse = false; /* lanes and warps run from the last to the first */
     bool tell_leaks = false;
 };
 
@@ -64,13 +66,19 @@ template <class T> class Pool
 int current_device(int *device);
 
 /* What the handle stands for; nullptr if its code is not loaded on the device. */
-const host_fill::Kernel *kernel_of(Handle function, int device);
+const engine::Kernel *kernel_of(Handle function, int device);
 
 /* For a call that is not for captures: why the stream cannot be waited for. */
 int check_wait(Handle stream);
 
 /* The same for a call that touches the whole device: any capture may forbid it. */
 int check_no_captures();
+
+/* The allocation that holds the address; empty if none does. */
+struct Range {
+    std::uintptr_t begin, end;
+};
+Range allocation_at(std::uintptr_t address);
 
 struct Live {
     const char *kind;

@@ -100,11 +100,11 @@ int find_stream(Handle handle, Stream **stream, int *device)
 
 int run_kernel(const KernelNode &node, int device)
 {
-    const host_fill::Kernel *kernel = kernel_of(node.function, device);
+    const engine::Kernel *kernel = kernel_of(node.function, device);
     if (!kernel)
         return invalid_handle;
     launches++;
-    host_fill::run(settings().machine, *kernel, node.parameter.data(), node.grid, node.block);
+    kernel->run(node.parameter.data(), node.grid, node.block);
     return success;
 }
 
@@ -198,13 +198,13 @@ int launch(Handle function, Shape grid, Shape block, Handle stream, void **param
     const int error = current_device(&device);
     if (error)
         return error;
-    const host_fill::Kernel *kernel = kernel_of(function, device);
+    const engine::Kernel *kernel = kernel_of(function, device);
     if (!kernel)
         return invalid_handle;
-    if (!params || !params[0] || extra || !grid.x || grid.x > INT32_MAX || !block.x || block.x > simt::max_threads)
+    if (!params || !params[0] || extra || !grid.x || grid.x > INT32_MAX || !block.x)
         return invalid_value;
     if (grid.y != 1 || grid.z != 1 || block.y != 1 || block.z != 1)
-        return not_supported; /* by the fibers */
+        return not_supported; /* by the engines */
     if (block.x > kernel->max_threads)
         return out_of_resources;
     const char *parameter = static_cast<const char *>(params[0]);
