@@ -1,6 +1,14 @@
 /* The kernel for AMD GPUs, and for NVIDIA's through HIP. */
 #include <hip/hip_runtime.h>
 
+/* nvcc works on a copy of a parameter that is not so marked; AMD's compilers have no such word. */
+#ifndef __grid_constant__
+#define __grid_constant__
+#endif
+
+/* Of a fill: for AMD waves of a SIMD, for NVIDIA blocks of a multiprocessor, which comes to the same. */
+enum { GPU_LEAST_RESIDENT = 4 };
+
 #define DM_FN static __device__ __forceinline__
 
 DM_FN int gpu_warp_size()
@@ -49,28 +57,32 @@ DM_FN void gpu_max64(unsigned long *to, unsigned long v)
 
 #include "fill.h"
 
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS) draftmeta_fill(const gpu_launch launch)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
+    draftmeta_fill(const __grid_constant__ gpu_launch launch)
 {
     gpu_fill(launch.job, launch.job.schedules, launch.blocks, (int)blockIdx.x);
 }
 
 extern "C" __global__ void __launch_bounds__(GPU_MAX_LENGTHS_THREADS)
-    draftmeta_fill_lengths(const gpu_lengths lengths)
+    draftmeta_fill_lengths(const __grid_constant__ gpu_lengths lengths)
 {
     gpu_fill_lengths(lengths);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS) draftmeta_fill_set(const gpu_launch launch)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
+    draftmeta_fill_set(const __grid_constant__ gpu_launch launch)
 {
     gpu_fill_set(launch);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS) draftmeta_fill_many(const gpu_launch_many launch)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
+    draftmeta_fill_many(const __grid_constant__ gpu_launch_many launch)
 {
     gpu_fill_many(launch);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS) draftmeta_fill_many_sets(const gpu_launch_many launch)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
+    draftmeta_fill_many_sets(const __grid_constant__ gpu_launch_many launch)
 {
     gpu_fill_many_sets(launch);
 }
