@@ -1,4 +1,4 @@
-/* The kernel for the host: what fill.h asks for, by fibers. */
+/* The kernel for the driver with libcuda's names: what fill.h asks for, by fibers. */
 #include "host_fill.hpp"
 
 #include <algorithm>
@@ -9,9 +9,6 @@
 using simt::blockDim;
 using simt::blockIdx;
 using simt::threadIdx;
-
-/* The section's bounds, from the linker. */
-extern "C" __attribute__((visibility("hidden"))) char __start_simt_shared[], __stop_simt_shared[];
 
 DM_FN void __syncthreads(unsigned line = __builtin_LINE())
 {
@@ -67,24 +64,12 @@ static void fill(const gpu_launch &launch)
     gpu_fill(launch.job, launch.job.schedules, launch.blocks, static_cast<int>(blockIdx.x));
 }
 
-/* A kernel from what it does with its parameter. */
-template <class Launch, void (*body)(const Launch &), unsigned max_threads = GPU_MAX_THREADS>
-static host_fill::Kernel make_kernel(const char *name)
-{
-    const simt::Body call = [](const void *parameter) { body(*static_cast<const Launch *>(parameter)); };
-    return {name, sizeof(Launch), max_threads, call};
-}
+using host_fill::make_kernel;
 
 const std::vector<host_fill::Kernel> host_fill::kernels = {
-    make_kernel<gpu_launch, fill>("draftmeta_fill"),
-    make_kernel<gpu_lengths, gpu_fill_lengths, GPU_MAX_LENGTHS_THREADS>("draftmeta_fill_lengths"),
-    make_kernel<gpu_launch, gpu_fill_set>("draftmeta_fill_set"),
-    make_kernel<gpu_launch_many, gpu_fill_many>("draftmeta_fill_many"),
-    make_kernel<gpu_launch_many, gpu_fill_many_sets>("draftmeta_fill_many_sets"),
+    make_kernel<gpu_launch, fill>("draftmeta_fill", GPU_MAX_THREADS),
+    make_kernel<gpu_lengths, gpu_fill_lengths>("draftmeta_fill_lengths", GPU_MAX_LENGTHS_THREADS),
+    make_kernel<gpu_launch, gpu_fill_set>("draftmeta_fill_set", GPU_MAX_THREADS),
+    make_kernel<gpu_launch_many, gpu_fill_many>("draftmeta_fill_many", GPU_MAX_THREADS),
+    make_kernel<gpu_launch_many, gpu_fill_many_sets>("draftmeta_fill_many_sets", GPU_MAX_THREADS),
 };
-
-void host_fill::run(const simt::Machine &machine, const Kernel &kernel, const void *parameter, unsigned grid,
-                    unsigned block)
-{
-    simt::run(machine, {kernel.body, parameter, __start_simt_shared, __stop_simt_shared}, grid, block);
-}

@@ -18,9 +18,15 @@ struct Kernel {
     simt::Body body;
 };
 
+/* Of the vendor. */
 extern const std::vector<Kernel> kernels;
 
-void run(const simt::Machine &machine, const Kernel &kernel, const void *parameter, unsigned grid, unsigned block);
+/* A kernel from what it does with its parameter. */
+template <class Launch, auto body> Kernel make_kernel(const char *name, unsigned max_threads)
+{
+    const simt::Body call = [](const void *parameter) { body(*static_cast<const Launch *>(parameter)); };
+    return {name, sizeof(Launch), max_threads, call};
+}
 
 } // namespace host_fill
 

@@ -7,6 +7,9 @@
 #include "control.h"
 #include "state.hpp"
 
+/* The bounds of shared memory, a section, from the linker. */
+extern "C" __attribute__((visibility("hidden"))) char __start_simt_shared[], __stop_simt_shared[];
+
 namespace driver
 {
 
@@ -104,7 +107,8 @@ int run_kernel(const KernelNode &node, int device)
     if (!kernel)
         return invalid_handle;
     launches++;
-    host_fill::run(settings().machine, *kernel, node.parameter.data(), node.grid, node.block);
+    simt::run(settings().machine, {kernel->body, node.parameter.data(), __start_simt_shared, __stop_simt_shared},
+              node.grid, node.block);
     return success;
 }
 
