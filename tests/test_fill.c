@@ -422,6 +422,30 @@ START_TEST(lengths_of_both_types)
 }
 END_TEST
 
+enum { MOST_ALONE = 3000 };
+static int64_t alone_seq[MOST_ALONE], alone_extend[MOST_ALONE];
+
+/* Loops over kinds of batches. GPUs have a kernel for this, whose warps work together from some size on. */
+START_TEST(lengths_alone)
+{
+    static const int32_t requests[] = {1, 31, 32, 33, 63, 64, 65, 130, 1024, 1025, MOST_ALONE};
+    draw(alone_seq, MOST_ALONE, 0, 5000);
+    draw(alone_extend, MOST_ALONE, _i == 1 ? -2 : 0, 5);
+    for (int r = 0; r < MOST_ALONE && _i == 2; r += 40)
+        alone_extend[r] = 100;
+    for (size_t i = 0; i < LENGTH(requests); i++) {
+        fill_spec s = {.requests = requests[i], .seq_lens = alone_seq, .extend_lens = alone_extend, .no_report = true};
+        s.aligned = true; /* as that kernel needs it */
+        s.wants = _i == 0 ? WANT_EXPANDED : WANT_EXPANDED | WANT_DSA;
+        s.seq_type = _i == 1 ? DM_INT64 : DM_INT32;
+        s.seq_len_bias = _i;
+        if (_i == 2) /* some are cut off */
+            s.capacity = spec_tokens(&s) * 3 / 4 + 1;
+        check_spec(&s);
+    }
+}
+END_TEST
+
 START_TEST(fewer_kv_tokens_than_queries)
 {
     fill_spec s = {.requests = 7, .seq_lens = LIST(0, 1, 2, 5, 0, 9, 3), .topk = 3};
@@ -743,6 +767,12 @@ START_TEST(sums_beyond_int32)
     check_spec(&s);
     s.capacity = 2;
     check_spec(&s);
+
+    int64_t seq[20]; /* each of them is far from 2^31, their sums go beyond 2^32 */
+    draw(seq, LENGTH(seq), 1 << 28, 1 << 29);
+    for (int32_t r = 1; r <= (int32_t)LENGTH(seq); r++)
+        check_spec(&(fill_spec){
+            .requests = r, .seq_lens = seq, .extend_len = 1, .wants = WANT_CU_K | WANT_EXPANDED | WANT_SCHEDULES});
 }
 END_TEST
 
@@ -1343,6 +1373,13 @@ static void add_tests(Suite *suite, const char *name, const TTest *const *tests,
 #define ADD_TESTS(suite, name, ...)                                                                                    \
     add_tests(suite, name, (const TTest *const[]){__VA_ARGS__}, LENGTH(((const TTest *const[]){__VA_ARGS__})))
 
+static void add_lengths_alone(Suite *suite)
+{
+    TCase *tcase = tcase_create("lengths alone");
+    tcase_add_loop_test(tcase, lengths_alone, 0, 3);
+    suite_add_tcase(suite, tcase);
+}
+
 static void add_schedules(Suite *suite)
 {
     TCase *tcase = tcase_create("schedules");
@@ -1350,6 +1387,14 @@ static void add_schedules(Suite *suite)
     tcase_add_test(tcase, schedules_of_ranks);
     tcase_add_test(tcase, schedules_of_dropped_tokens);
     tcase_add_test(tcase, schedules_of_huge_lengths);
+    suite_add_tcase(suite, tcase);
+}
+
+static void add_threads(Suite *suite)
+{
+    TCase *tcase = tcase_create("threads");
+    tcase_set_tags(tcase, "threads");
+    tcase_add_test(tcase, threads_share_a_context);
     suite_add_tcase(suite, tcase);
 }
 
@@ -1389,6 +1434,7 @@ static Suite *fill_suite(bool on_device)
     ADD_TESTS(suite, "lengths", lengths_of_both_types, fewer_kv_tokens_than_queries, requests_without_queries,
               pooled_keys, context_per_request, context_of_ranks_and_compressed_caches, ranks_count_their_own_tokens,
               one_buffer_for_three_lengths);
+    add_lengths_alone(suite);
     ADD_TESTS(suite, "page tables", page_sizes, strided_tables);
     ADD_TESTS(suite, "sizes", each_output_alone, nothing_but_the_report, padded_tails, small_buffers,
               the_smallest_output_counts);
@@ -1399,7 +1445,7 @@ static Suite *fill_suite(bool on_device)
     ADD_TESTS(suite, "report", a_report_is_sticky, a_report_keeps_what_the_caller_put_there);
     ADD_TESTS(suite, "draft extend", draft_extend_writes_the_example, draft_extend_writes_the_prefix_that_fits,
               draft_extend_without_outputs_counts, draft_extend_of_nothing, draft_extend_of_hostile_lengths);
-    ADD_TESTS(suite, "threads", threads_share_a_context);
+    add_threads(suite);
     ADD_TESTS(suite, "generated", generated_cases);
     add_large(suite);
     if (on_device)

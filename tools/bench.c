@@ -63,15 +63,21 @@ static int run(dm_context *ctx, const bench_options *options)
     const dm_status status = dm_context_info(ctx, &info);
     if (status != DM_OK)
         return tool_failed("dm_context_info", status);
-    return strcmp(info.name, "cpu") == 0 ? bench_cpu(ctx, options) : bench_gpu(ctx, options);
+    if (strcmp(info.name, "cpu") != 0)
+        return bench_gpu(ctx, options);
+    if (!options->beside)
+        return bench_cpu(ctx, options);
+    tool_error("--beside is for GPU backends");
+    return TOOL_USAGE;
 }
 
 int cmd_bench(int argc, char **argv)
 {
-    const char *backend = NULL;
+    const char *backend = NULL, *beside = NULL;
     bench_options o = {.seed = 1, .match = ""};
     const tool_option options[] = {
         {"backend", TOOL_STRING, &backend, 0, 0, "cuda, hip or cpu [the first that works]"},
+        {"beside", TOOL_STRING, &beside, 0, 0, "another GPU backend on the same GPU, to compare with [none]"},
         {"json", TOOL_STRING, &o.json, 0, 0, "also write the rows to this file"},
         {"seed", TOOL_INT, &o.seed, 0, 9007199254740992.0, "of the inputs [1]"},
         {"match", TOOL_STRING, &o.match, 0, 0, "only the rows whose names contain NAME [all]"},
@@ -88,7 +94,11 @@ int cmd_bench(int argc, char **argv)
     status = tool_open(backend, 0, &ctx);
     if (status != TOOL_GOOD)
         return status;
-    status = run(ctx, &o);
+    if (beside)
+        status = tool_open(beside, 0, &o.beside);
+    if (status == TOOL_GOOD)
+        status = run(ctx, &o);
+    dm_close(o.beside);
     dm_close(ctx);
     return status;
 }

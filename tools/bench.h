@@ -11,9 +11,10 @@
 #include "workload.h"
 
 typedef struct bench_options {
-    int64_t seed;      /* of the inputs */
-    const char *match; /* only the rows whose names contain this */
-    const char *json;  /* also write the rows to this file; NULL: do not */
+    int64_t seed;       /* of the inputs */
+    const char *match;  /* only the rows whose names contain this */
+    const char *json;   /* also write the rows to this file; NULL: do not */
+    dm_context *beside; /* another GPU backend's, timed in turns with the first; NULL: none */
 } bench_options;
 
 /* Compares what the context makes of the image with the oracle; returns an exit status. */
@@ -30,7 +31,8 @@ void bench_report_row(tool_json *j, const workload *w);
 int bench_cpu(dm_context *ctx, const bench_options *options);
 int bench_gpu(dm_context *ctx, const bench_options *options);
 
-/* Device code of a kernel draftmeta_empty, which does nothing with parameters as large as a fill's. */
-extern const unsigned char bench_empty_image[];
+/* Device code of a kernel draftmeta_empty, which does nothing with parameters as large as a fill's. Where it could not
+ * be compiled its first byte is 0. */
+extern const unsigned char bench_empty_cuda_image[], bench_empty_hip_image[];
 
 #endif

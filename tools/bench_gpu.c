@@ -65,8 +65,9 @@ enum { FLUSH_BYTES = 256 << 20, COPY_BYTES = 1 << 30, EMPTY_GRID = 132, EMPTY_BL
 
 typedef struct result {
     double hot_us, cold_us, empty_us, host_us, bare_us;
-    double bytes; /* pages read at 64 each, and what is written; for page_table_1 read and written once each */
-    unsigned grid, block;
+    double beside_us;     /* hot, on the other backend; 0: there is none */
+    double bytes;         /* pages read at 64 each, and what is written; for page_table_1 read and written once each */
+    unsigned grid, block; /* 0 where the driver does not tell */
 } result;
 
 /* What all rows share. */
@@ -156,38 +157,45 @@ static double median(tool_samples *s)
     return m;
 }
 
-/* All of a row's timings take turns, so that they meet the same clocks. */
-static void measure(bench *b, call *c, result *out)
+/* All of a row's timings take turns, so that they meet the same clocks. beside: the same fills on another backend, or
+ * NULL. */
+static void measure(bench *b, call *c, call *beside, result *out)
 {
-    tool_samples hot = {0}, cold = {0}, flush = {0}, empty = {0}, host = {0}, bare = {0};
+    tool_samples hot = {0}, other = {0}, cold = {0}, flush = {0}, empty = {0}, host = {0}, bare = {0};
+    gpu_graph *others = beside ? gpu_graph_capture(beside->b->queue, enqueue_hot, beside) : NULL;
     gpu_graph *one = gpu_graph_capture(b->queue, enqueue_fill, c);
     gpu_graph *hots = gpu_graph_capture(b->queue, enqueue_hot, c);
     gpu_graph *colds = gpu_graph_capture(b->queue, enqueue_cold, c);
     gpu_graph *flushes = gpu_graph_capture(b->queue, enqueue_flushes, b);
     gpu_graph *empties = gpu_graph_capture(b->queue, enqueue_empty, b);
-    if (!gpu_graph_shape(one, &c->grid, &c->block))
+    const bool has_shape = gpu_graph_shape(one, &c->grid, &c->block);
+    if (!has_shape)
         c->grid = EMPTY_GRID, c->block = EMPTY_BLOCK;
     for (int i = -3; i < REPEATS; i++) {
         if (i == 0) { /* the first turns warm up */
-            tool_samples *all[] = {&hot, &cold, &flush, &empty, &host, &bare};
-            for (int k = 0; k < 6; k++)
+            tool_samples *all[] = {&hot, &other, &cold, &flush, &empty, &host, &bare};
+            for (int k = 0; k < 7; k++)
                 all[k]->count = 0;
         }
         tool_samples_add(&hot, gpu_graph_time(hots) / NODES);
+        if (others)
+            tool_samples_add(&other, gpu_graph_time(others) / NODES);
         tool_samples_add(&empty, gpu_graph_time(empties) / NODES);
         tool_samples_add(&cold, gpu_graph_time(colds) / COLD_NODES);
         tool_samples_add(&flush, gpu_graph_time(flushes) / COLD_NODES);
         tool_samples_add(&host, host_time(b, enqueue_fill, c));
         tool_samples_add(&bare, host_time(b, enqueue_bare, c));
     }
+    gpu_graph_free(others);
     gpu_graph_free(one);
     gpu_graph_free(hots);
     gpu_graph_free(colds);
     gpu_graph_free(flushes);
     gpu_graph_free(empties);
-    out->grid = c->grid;
-    out->block = c->block;
+    out->grid = has_shape ? c->grid : 0;
+    out->block = has_shape ? c->block : 0;
     out->hot_us = median(&hot);
+    out->beside_us = median(&other);
     out->empty_us = median(&empty);
     out->cold_us = median(&cold) - median(&flush);
     out->host_us = median(&host);
@@ -220,24 +228,34 @@ static dm_status place(bench *b, const image *img, call *c)
     return status;
 }
 
-static int run_row(bench *b, const row *r, uint64_t seed, result *out)
+/* Checks the fills against the oracle, then places them. */
+static int check_and_place(bench *b, const row *r, const image *img, call *c)
 {
-    call c = {0};
+    const int exit_status = bench_check(b->ctx, &r->work, img);
+    if (exit_status != TOOL_GOOD)
+        return exit_status;
+    const dm_status status = place(b, img, c);
+    return status == DM_OK ? TOOL_GOOD : tool_failed(r->work.name, status);
+}
+
+/* beside: the other backend, or NULL. */
+static int run_row(bench *b, bench *beside, const row *r, uint64_t seed, result *out)
+{
+    call c = {0}, d = {0};
     *out = (result){0};
     image *img = workload_image(&r->work, r->fills, seed);
-    int exit_status = bench_check(b->ctx, &r->work, img);
-    if (exit_status == TOOL_GOOD) {
-        const dm_status status = place(b, img, &c);
-        if (status != DM_OK)
-            exit_status = tool_failed(r->work.name, status);
-    }
+    int exit_status = check_and_place(b, r, img, &c);
+    if (exit_status == TOOL_GOOD && beside)
+        exit_status = check_and_place(beside, r, img, &d);
     const workload_traffic traffic = workload_traffic_of(img);
     image_free(img);
     if (exit_status == TOOL_GOOD) {
         out->bytes = (double)(traffic.bytes_written + 64 * traffic.pages_read + 4 * traffic.slots_read);
-        measure(b, &c, out);
+        measure(b, &c, beside ? &d : NULL, out);
     }
     dm_free(b->ctx, c.memory);
+    if (beside)
+        dm_free(beside->ctx, d.memory);
     return exit_status;
 }
 
@@ -253,14 +271,18 @@ static double bar_of(const bench *b, const row *r, const result *x)
 static void print_row(const bench *b, const row *r, const result *x)
 {
     const double limit = bar_of(b, r, x);
-    char judged[48] = "";
+    char judged[48] = "", ratio[16] = "", shape[24] = "?";
+    if (x->grid > 0)
+        snprintf(shape, sizeof shape, "%ux%u", x->grid, x->block);
+    if (x->beside_us > 0)
+        snprintf(ratio, sizeof ratio, "%7.3f ", x->hot_us / x->beside_us);
     if (limit > 0)
         snprintf(judged, sizeof judged, "%8.3f %s", limit, x->hot_us <= limit ? "met" : "MISSED");
-    printf("%-13s %6d x%d%-4s %7lld %8lld %5ux%-4u %8.3f %6.2f %8.3f %9.0f %5.2f %6.2f %5.2f %s\n", r->work.name,
+    printf("%-13s %6d x%d%-4s %7lld %8lld %10s %8.3f %6.2f %8.3f %9.0f %5.2f %6.2f %5.2f %s%s\n", r->work.name,
            r->work.requests, r->work.tokens, r->work.variable ? " var" : "", (long long)r->work.context,
-           (long long)(r->work.width ? r->work.width : r->work.context), x->grid, x->block, x->hot_us,
-           x->hot_us / x->empty_us, x->cold_us, x->bytes / 1024, x->bytes / x->hot_us / b->copy_rate, x->host_us,
-           x->host_us / x->bare_us, judged);
+           (long long)(r->work.width ? r->work.width : r->work.context), shape, x->hot_us, x->hot_us / x->empty_us,
+           x->cold_us, x->bytes / 1024, x->bytes / x->hot_us / b->copy_rate, x->host_us, x->host_us / x->bare_us, ratio,
+           judged);
     fflush(stdout);
 }
 
@@ -269,6 +291,8 @@ static void write_row(tool_json *j, const bench *b, const row *r, const result *
     bench_report_row(j, &r->work);
     tool_json_int(j, "fills", r->fills);
     tool_json_real(j, "hot_us", x->hot_us);
+    if (x->beside_us > 0)
+        tool_json_real(j, "beside_us", x->beside_us);
     tool_json_real(j, "cold_us", x->cold_us);
     tool_json_real(j, "empty_us", x->empty_us);
     tool_json_real(j, "bytes", x->bytes);
@@ -314,7 +338,7 @@ static int set_up(dm_context *ctx, bench *b)
     if (status != DM_OK)
         return tool_failed("setting up", status);
     b->queue = gpu_queue_open(ctx);
-    gpu_queue_load(b->queue, bench_empty_image, "draftmeta_empty");
+    gpu_queue_load(b->queue, bench_empty_cuda_image, bench_empty_hip_image, "draftmeta_empty");
     return TOOL_GOOD;
 }
 
@@ -327,36 +351,55 @@ static void tear_down(bench *b)
     free(b->params);
 }
 
-static void print_head(const bench *b, const dm_backend_info *info, double first_us)
+static void print_head(const bench *b, const dm_backend_info *info, const dm_backend_info *beside, double first_us)
 {
     printf("bench: backend %s (%s, %s), medians of %d, each row equal to the oracle before it is timed\n", info->name,
            info->device_name, info->driver_version, REPEATS);
     printf("copy %.0f GB/s read and written; first call after dm_open %.0f us\n", b->copy_rate / 1e3, first_us);
-    printf("%-13s %-14s %7s %8s %10s %8s %6s %8s %9s %5s %6s %5s %s\n", "fill", "requests", "context", "width",
-           "launch", "hot us", "/empty", "cold us", "KiB", "/copy", "host", "/bare", "     bar");
+    if (beside)
+        printf("ratio: hot us as a multiple of what the %s backend takes, in turns\n", beside->name);
+    printf("%-13s %-14s %7s %8s %10s %8s %6s %8s %9s %5s %6s %5s %s%s\n", "fill", "requests", "context", "width",
+           "launch", "hot us", "/empty", "cold us", "KiB", "/copy", "host", "/bare", beside ? "  ratio " : "",
+           "     bar");
+}
+
+static int run_rows(bench *b, bench *beside, const bench_options *options, result *results)
+{
+    int status = TOOL_GOOD;
+    for (int i = 0; i < NUM_ROWS && status == TOOL_GOOD; i++) {
+        if (!strstr(rows[i].work.name, options->match))
+            continue;
+        status = run_row(b, beside, &rows[i], (uint64_t)options->seed, &results[i]);
+        if (status == TOOL_GOOD)
+            print_row(b, &rows[i], &results[i]);
+    }
+    return status;
 }
 
 int bench_gpu(dm_context *ctx, const bench_options *options)
 {
-    bench b;
+    bench b, beside = {.ctx = options->beside};
     static result results[NUM_ROWS];
-    dm_backend_info info = {.size = sizeof info};
+    dm_backend_info info = {.size = sizeof info}, other = {.size = sizeof other};
     dm_context_info(ctx, &info);
     const double first_us = first_call_us(ctx);
+    if (beside.ctx) {
+        dm_context_info(beside.ctx, &other);
+        beside.queue = gpu_queue_open(beside.ctx);
+        if (!beside.queue) {
+            tool_error("--beside is for GPU backends");
+            return TOOL_USAGE;
+        }
+    }
     int status = set_up(ctx, &b);
     if (status == TOOL_GOOD) {
         measure_copy(&b);
-        print_head(&b, &info, first_us);
-    }
-    for (int i = 0; i < NUM_ROWS && status == TOOL_GOOD; i++) {
-        if (!strstr(rows[i].work.name, options->match))
-            continue;
-        status = run_row(&b, &rows[i], (uint64_t)options->seed, &results[i]);
-        if (status == TOOL_GOOD)
-            print_row(&b, &rows[i], &results[i]);
+        print_head(&b, &info, beside.ctx ? &other : NULL, first_us);
+        status = run_rows(&b, beside.ctx ? &beside : NULL, options, results);
     }
     if (status == TOOL_GOOD && options->json)
         status = write_report(options->json, &b, &info, results);
     tear_down(&b);
+    gpu_queue_close(beside.queue);
     return status;
 }

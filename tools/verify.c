@@ -207,58 +207,79 @@ static int verify_backend(verify_run *run, const char *backend, dm_backend_info 
 
 /* ---- All backends --------------------------------------------------------------------------------------------- */
 
-static bool same_digests(const verify_run *a, const verify_run *b, const char *name_a, const char *name_b)
+/* One of the contexts that are open at the same time. */
+typedef struct rival {
+    dm_context *ctx;
+    dm_backend_info info;
+    verify_run run;
+} rival;
+
+static bool same_digests(const rival *a, const rival *b)
 {
-    for (uint64_t i = 0; i < a->cases; i++)
-        if (a->digests[i] != b->digests[i]) {
-            printf("case %" PRIu64 ": the digests of %s and %s differ: %016" PRIx64 ", %016" PRIx64 "\n", a->first + i,
-                   name_a, name_b, a->digests[i], b->digests[i]);
+    for (uint64_t i = 0; i < a->run.cases; i++)
+        if (a->run.digests[i] != b->run.digests[i]) {
+            printf("case %" PRIu64 ": the digests of %s and %s differ: %016" PRIx64 ", %016" PRIx64 "\n",
+                   a->run.first + i, a->info.name, b->info.name, a->run.digests[i], b->run.digests[i]);
             return false;
         }
     return true;
 }
 
-/* Runs on one of several backends and compares with the first that ran; *earlier receives that one. */
-static int verify_one_of_all(const verify_run *run, verify_run *earlier, dm_backend_info *earlier_info,
-                             const char *backend)
+/* Opens every backend that is ready here; returns an exit status. */
+static int open_rivals(const verify_run *run, rival *rivals, int *count)
 {
-    verify_run own = *run;
-    dm_backend_info info;
-    own.digests = tool_calloc((size_t)run->cases, sizeof *own.digests);
-    int status = verify_backend(&own, backend, &info);
-    const bool ran = status == TOOL_GOOD || status == TOOL_MISMATCH;
-    if (ran && earlier->digests == NULL) {
-        *earlier = own;
-        *earlier_info = info;
-        return status;
+    for (int32_t i = 0; i < dm_backend_count(); i++) {
+        rival *r = &rivals[*count];
+        r->info.size = sizeof r->info;
+        const dm_status queried = dm_backend_query(i, &r->info);
+        if (queried != DM_OK)
+            return tool_failed("dm_backend_query", queried);
+        if (r->info.state != DM_BACKEND_READY) {
+            printf("verify: backend %s is left out: %s\n", r->info.name, r->info.reason);
+            continue;
+        }
+        const int status = tool_open(r->info.name, 0, &r->ctx);
+        if (status != TOOL_GOOD)
+            return status;
+        r->run = *run;
+        r->run.digests = tool_calloc((size_t)run->cases, sizeof *r->run.digests);
+        ++*count;
     }
-    if (ran && !same_digests(earlier, &own, earlier_info->name, info.name))
-        status = TOOL_MISMATCH;
-    free(own.digests);
-    return status;
+    if (*count > 0)
+        return TOOL_GOOD;
+    tool_error("verify: no backend is ready here");
+    return TOOL_NO_BACKEND;
 }
 
-/* Every backend that is ready here. The worst exit status wins. */
+/* One number for all cases' digests. */
+static uint64_t digest_of_all(const verify_run *run)
+{
+    uint64_t digest = 0;
+    for (uint64_t i = 0; i < run->cases; i++)
+        digest = (digest ^ run->digests[i]) * 0x9e3779b97f4a7c15u;
+    return digest;
+}
+
+/* Every backend that is ready here, with the contexts of all of them open. The worst exit status wins. */
 static int verify_all(const verify_run *run)
 {
-    verify_run earlier = {0};
-    dm_backend_info earlier_info;
-    int worst = TOOL_GOOD;
-    for (int32_t i = 0; i < dm_backend_count(); i++) {
-        dm_backend_info info = {.size = sizeof info};
-        const dm_status queried = dm_backend_query(i, &info);
-        int status = queried == DM_OK ? TOOL_GOOD : tool_failed("dm_backend_query", queried);
-        if (queried == DM_OK && info.state != DM_BACKEND_READY)
-            printf("verify: backend %s is left out: %s\n", info.name, info.reason);
-        else if (queried == DM_OK)
-            status = verify_one_of_all(run, &earlier, &earlier_info, info.name);
+    rival *rivals = tool_calloc((size_t)dm_backend_count(), sizeof *rivals);
+    int count = 0, worst = open_rivals(run, rivals, &count);
+    for (int i = 0; i < count && worst <= TOOL_MISMATCH; i++) {
+        const int status = verify_context(&rivals[i].run, rivals[i].ctx, &rivals[i].info);
         worst = status > worst ? status : worst;
     }
-    if (earlier.digests == NULL && worst == TOOL_GOOD) {
-        tool_error("verify: no backend is ready here");
-        worst = TOOL_NO_BACKEND;
+    for (int i = 0; i < count && worst <= TOOL_MISMATCH; i++) {
+        printf("verify: digest %016" PRIx64 " on %s (contexts open: %d)\n", digest_of_all(&rivals[i].run),
+               rivals[i].info.name, count);
+        if (!same_digests(&rivals[0], &rivals[i]))
+            worst = TOOL_MISMATCH;
     }
-    free(earlier.digests);
+    for (int i = 0; i < count; i++) {
+        dm_close(rivals[i].ctx);
+        free(rivals[i].run.digests);
+    }
+    free(rivals);
     return worst;
 }
 

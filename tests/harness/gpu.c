@@ -219,9 +219,12 @@ bool gpu_graph_shape(const gpu_graph *g, unsigned *grid, unsigned *block)
     return true;
 }
 
-void gpu_queue_load(gpu_queue *q, const void *image, const char *kernel)
+/* HIP's driver on NVIDIA takes CUDA's code, not HIP's. */
+void gpu_queue_load(gpu_queue *q, const void *cuda_image, const void *hip_image, const char *kernel)
 {
-    need(q->driver.module_load(&q->module, image), "loading device code");
+    const bool is_hip = !q->is_cuda && *(const char *)hip_image && !q->driver.module_load(&q->module, hip_image);
+    if (!is_hip)
+        need(q->driver.module_load(&q->module, cuda_image), "loading device code");
     need(q->driver.module_function(&q->function, q->module, kernel), "finding a kernel");
 }
 

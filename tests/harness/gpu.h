@@ -32,8 +32,8 @@ bool gpu_graph_shape(const gpu_graph *g, unsigned *grid, unsigned *block);
 
 /* ---- Work to compare with ---- */
 
-/* Loads a kernel of one pointer-free parameter struct from device code. */
-void gpu_queue_load(gpu_queue *q, const void *image, const char *kernel);
+/* Loads a kernel of one pointer-free parameter struct from the vendor's device code. */
+void gpu_queue_load(gpu_queue *q, const void *cuda_image, const void *hip_image, const char *kernel);
 /* Enqueues it. */
 void gpu_queue_launch(gpu_queue *q, unsigned grid, unsigned block, void *params);
 void gpu_queue_copy(gpu_queue *q, void *dst, const void *src, size_t bytes);

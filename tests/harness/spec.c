@@ -42,11 +42,12 @@ int64_t spec_tokens(const fill_spec *s)
 
 /* ---- Parts ---- */
 
-/* Appends an array and returns its contents. Arrays lie at all alignments that their elements allow, in turn. */
+/* Appends an array and returns its contents. Arrays lie at all alignments that their elements allow, in turn, unless
+ * the spec wants them aligned. */
 static void *add_part(builder *b, image_part part, void **pointer)
 {
     part.desc = (int)b->img->count;
-    const size_t offset = image_add(b->img, part, b->img->num_parts * part.elem % 64);
+    const size_t offset = image_add(b->img, part, b->s->aligned ? 0 : b->img->num_parts * part.elem % 64);
     *pointer = (void *)(uintptr_t)offset;
     return b->img->block + offset;
 }

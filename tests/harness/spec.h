@@ -51,6 +51,7 @@ typedef struct fill_spec {
     /* All but table; variant 0: SM90 and SM100; unit 0: TOKEN, and REQUEST if there is extend_len; slots 0: 13. */
     dm_schedule schedules[2];
 
+    bool aligned;                  /* every array begins at a multiple of 64 bytes */
     bool no_report, shares_report; /* shares: the first descriptor's */
     dm_report report;              /* before the fill */
 } fill_spec;
