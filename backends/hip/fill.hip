@@ -86,23 +86,24 @@ extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS)
 extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
     draftmeta_fill_set(const __grid_constant__ gpu_launch launch)
 {
-    gpu_fill_set<false>(launch);
+    gpu_fill_set<false>(gpu_where_used(launch));
 }
 
+/* For jobs of any kind: what is known of these jobs costs more scalar registers than it saves. */
 extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
     draftmeta_fill_pools(const __grid_constant__ gpu_launch launch)
 {
-    gpu_fill_set<true>(launch);
+    gpu_fill_any(gpu_where_used(launch));
 }
 
 extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
     draftmeta_fill_many(const __grid_constant__ gpu_launch_many launch)
 {
-    gpu_fill_many(launch);
+    gpu_fill_many(gpu_where_used(launch));
 }
 
 extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
     draftmeta_fill_many_sets(const __grid_constant__ gpu_launch_many launch)
 {
-    gpu_fill_many_sets(launch);
+    gpu_fill_many_sets(gpu_where_used(launch));
 }
