@@ -37,8 +37,8 @@ enum {
 /* The sums that a job needs. */
 enum { SUM_TOKENS = 1, SUM_KV = 2, SUM_SPARSE = 4 };
 
-/* Over requests. In 64 bits they are exact. In 32 bits, for jobs without a report, tokens count up to the capacity and
- * the others are the low bits, which is all that such a job stores. */
+/* Over requests. In 64 bits they are exact. In 32 bits, for jobs without a report, tokens count up to one more than the
+ * capacity and the others are the low bits, which is all that such a job stores. */
 template <class Int> struct gpu_sums {
     Int tokens, kv, sparse;
 };
@@ -112,10 +112,10 @@ DM_FN unsigned gpu_sums_of_rows(const dm_job &job)
            (job.flags & DM_JOB_DSA_CU_SEQLENS_K ? SUM_SPARSE : 0);
 }
 
-/* The most tokens that a sum of the type counts. */
+/* The most tokens that a sum of the type counts: in 32 bits so many that it shows whether some are dropped. */
 template <class Int> DM_FN Int gpu_most(const dm_job &job)
 {
-    return sizeof(Int) == sizeof(uint32_t) ? (Int)job.capacity : (Int)INT64_MAX;
+    return sizeof(Int) == sizeof(uint32_t) ? (Int)job.capacity + 1 : (Int)INT64_MAX;
 }
 
 template <class Int> DM_FN Int gpu_least(Int a, Int b)
