@@ -952,7 +952,8 @@ DM_FN bool gpu_fill_small_schedule(const dm_job &job, const dm_job_schedule &s, 
         sum.tokens += gpu_is_small(s, req) ? (uint32_t)req.q : not_small;
         sum.kv += segments;
     }
-    const gpu_scan_result<uint32_t> scan = gpu_scan(sum, SUM_TOKENS | SUM_KV, (int)blockDim.x);
+    const int threads = per_thread > 1 ? (int)blockDim.x : job.num_requests; /* that have requests, or more */
+    const gpu_scan_result<uint32_t> scan = gpu_scan(sum, SUM_TOKENS | SUM_KV, threads);
     if (scan.total.tokens >= not_small || scan.total.tokens > job.capacity)
         return false;
 #pragma unroll
@@ -1053,7 +1054,9 @@ DM_FN uint32_t gpu_inclusive(uint32_t v)
  * before them. */
 DM_FN void gpu_fill_lengths(const gpu_lengths &in)
 {
-    __shared__ uint32_t shares[GPU_MAX_WARPS], totals[GPU_MAX_WARPS];
+    __shared__ struct {
+        uint32_t before, own;
+    } sums_of[GPU_MAX_WARPS];
     const uint32_t most = (uint32_t)in.capacity;
     const int32_t r = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), warp_first = r - gpu_lane();
     const bool is_there = r < in.num_requests;
@@ -1070,16 +1073,14 @@ DM_FN void gpu_fill_lengths(const gpu_lengths &in)
     }
     const uint32_t own = gpu_kept(q, most), up = gpu_inclusive(own);
     if (in.by_block) {
-        if (gpu_lane() == gpu_warp_size() - 1) {
-            shares[gpu_warp()] = before;
-            totals[gpu_warp()] = up;
-        }
+        if (gpu_lane() == gpu_warp_size() - 1)
+            sums_of[gpu_warp()] = {before, up};
         __syncthreads();
         before = 0;
 #pragma unroll /* so that all loads are on their way together */
         for (int w = 0; w < GPU_MAX_WARPS; w++)
             if (w < (int)blockDim.x / gpu_warp_size())
-                before = gpu_least(before + shares[w], most) + (w < gpu_warp() ? totals[w] : 0);
+                before += sums_of[w].before + (w < gpu_warp() ? sums_of[w].own : 0);
     }
     uint32_t flags = 0;
     const int32_t kv = dm_clamp_length(dm_add_clamped(seq, in.seq_len_bias), 0, &flags);
