@@ -218,7 +218,7 @@ static bool bind_table(binding *b, const field *f, PyObject *object, dm_table *t
         return false;
     const int64_t rows = a.shape[0], cols = a.shape[1];
     const int64_t stride = rows > 1 ? a.strides[0] : cols;
-    if (cols > 1 && a.strides[1] != 1)
+    if (rows > 0 && cols > 1 && a.strides[1] != 1) /* arrays without elements have any strides */
         return PyErr_Format(PyExc_ValueError, "%s has columns that are not adjacent", f->name), false;
     if (stride < cols)
         return PyErr_Format(PyExc_ValueError, "%s has rows that overlap", f->name), false;

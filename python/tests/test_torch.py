@@ -1,6 +1,7 @@
 """PyTorch: tensors, operators under torch.compile, CUDA graphs, streams."""
 
 import draftmeta
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -241,10 +242,19 @@ def test_many_in_a_graph():
     assert [outputs(f) for f in fields] == [EXPECTED] * 8
 
 
+def test_tables_without_rows():
+    empty = torch.from_numpy(np.zeros((0, 5), np.int32))
+    fields = arguments() | {"req_to_token": empty}
+    draftmeta.Fill(**fields)()
+    assert outputs(fields) == EXPECTED
+
+
 @needs_gpu
 def test_pinned_inputs():
     fields = arguments("cuda")
     fields["seq_lens"] = tensor(6, 1, 12).pin_memory()
+    if fields["seq_lens"].__dlpack_device__()[0] == 1:
+        pytest.skip("this torch says of pinned memory only that it is the host's")
     draftmeta.Fill(**fields)()
     assert outputs(fields) == EXPECTED
 
