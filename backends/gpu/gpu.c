@@ -339,8 +339,8 @@ dm_status gpu_check_range(void *state, const char *field, const void *ptr, size_
 enum {
     FEW_THREADS = 128,     /* of a block, */
     FEW_REQUESTS = 256,    /* up to so many requests; GPU_MAX_THREADS above */
-    WIDE_TABLE_TEAMS = 32, /* the same for page_table_1 */
     TABLE_TEAMS = 8,       /* for each multiprocessor */
+    WIDE_TABLE_TEAMS = 32, /* the same for page_table_1 */
     TOKENS_OF_SLICE = 2,   /* of a request, that another row block is worth */
     ROWS_OF_PART = 8,      /* the fewest rows for which another team is worth its start */
     MAX_ROW_BLOCKS = 128,
@@ -424,8 +424,8 @@ static int64_t plan_tables(const gpu_state *gpu, const dm_job *job, unsigned thr
     b->lane_shift = ceil_log2(clamp(width, 1, GPU_TEAM));
     const int64_t parts = clamp(teams / clamp(b->groups, 1, INT32_MAX), 1, teams);
     b->column_shift = floor_log2(clamp(ceil_div(width, (int64_t)1 << b->lane_shift), 1, parts));
-    const int64_t rows = job->capacity / requests >> (6 - b->lane_shift);
-    b->row_shift = floor_log2(clamp(rows / ROWS_OF_PART, 1, parts >> b->column_shift));
+    const int64_t rows = job->capacity / requests, rows_at_once = GPU_TEAM >> b->lane_shift;
+    b->row_shift = floor_log2(clamp(rows / rows_at_once / ROWS_OF_PART, 1, parts >> b->column_shift));
     const int64_t all = ((int64_t)b->groups + b->padding_group) << (b->column_shift + b->row_shift);
     return ceil_div(all, threads / GPU_TEAM);
 }
