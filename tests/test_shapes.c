@@ -34,6 +34,8 @@ static const shape shapes[] = {
     {{"set", 300, 4, true, 1000, 0, 64, WORKLOAD_SGLANG}, 1},
     {{"set", 1500, 2, true, 300, 0, 64, WORKLOAD_SGLANG}, 1},
     {{"set+schedule", 300, 4, true, 1000, 0, 64, SET_AND_SCHEDULE}, 1},
+    {{"pools", 64, 4, true, 8192, 0, 64, WORKLOAD_SGLANG | WORKLOAD_POOLS}, 1},
+    {{"pools+schedule", 300, 4, true, 1000, 0, 64, SET_AND_SCHEDULE | WORKLOAD_POOLS}, 1},
     {{"sets", 64, 4, true, 1000, 0, 64, WORKLOAD_SGLANG}, 8},
     {{"sets+schedules", 40, 4, true, 1000, 0, 16, SET_AND_SCHEDULE}, 3},
 };

@@ -24,6 +24,7 @@ static void add_inputs(image *img, const workload *w, dm_fill_desc *d)
     d->size = sizeof *d;
     d->num_requests = w->requests;
     d->topk = TOPK;
+    d->pool_size = w->outputs & WORKLOAD_POOLS ? 4 : 1;
     d->page_size = w->page_size;
     d->seq_lens = add_vec(img, "seq_lens", false, w->requests, DM_INT64);
     if (w->variable)

@@ -13,6 +13,7 @@ enum {
     WORKLOAD_PAGE_TABLE = 4, /* page_table */
     WORKLOAD_SLOT_TABLE = 8, /* page_table_1 */
     WORKLOAD_SCHEDULE = 16,  /* one schedule, SM90, 132 slots, unit TOKEN */
+    WORKLOAD_POOLS = 64,     /* not an output: keys are pooled by four */
     WORKLOAD_SGLANG = WORKLOAD_LENGTHS | WORKLOAD_PREFIXES | WORKLOAD_PAGE_TABLE
 };
 

@@ -37,8 +37,8 @@ enum {
 /* The sums that a job needs. */
 enum { SUM_TOKENS = 1, SUM_KV = 2, SUM_SPARSE = 4 };
 
-/* Over requests. In 64 bits they are exact. In 32 bits, for jobs without a report, tokens count up to the capacity and
- * the others are the low bits, which is all that such a job stores. */
+/* Over requests. In 64 bits they are exact. In 32 bits, for jobs without a report, tokens count up to one more than the
+ * capacity and the others are the low bits, which is all that such a job stores. */
 template <class Int> struct gpu_sums {
     Int tokens, kv, sparse;
 };
@@ -112,10 +112,10 @@ DM_FN unsigned gpu_sums_of_rows(const dm_job &job)
            (job.flags & DM_JOB_DSA_CU_SEQLENS_K ? SUM_SPARSE : 0);
 }
 
-/* The most tokens that a sum of the type counts. */
+/* The most tokens that a sum of the type counts: in 32 bits so many that it shows whether some are dropped. */
 template <class Int> DM_FN Int gpu_most(const dm_job &job)
 {
-    return sizeof(Int) == sizeof(uint32_t) ? (Int)job.capacity : (Int)INT64_MAX;
+    return sizeof(Int) == sizeof(uint32_t) ? (Int)job.capacity + 1 : (Int)INT64_MAX;
 }
 
 template <class Int> DM_FN Int gpu_least(Int a, Int b)
@@ -952,7 +952,8 @@ DM_FN bool gpu_fill_small_schedule(const dm_job &job, const dm_job_schedule &s, 
         sum.tokens += gpu_is_small(s, req) ? (uint32_t)req.q : not_small;
         sum.kv += segments;
     }
-    const gpu_scan_result<uint32_t> scan = gpu_scan(sum, SUM_TOKENS | SUM_KV, (int)blockDim.x);
+    const int threads = per_thread > 1 ? (int)blockDim.x : job.num_requests; /* that have requests, or more */
+    const gpu_scan_result<uint32_t> scan = gpu_scan(sum, SUM_TOKENS | SUM_KV, threads);
     if (scan.total.tokens >= not_small || scan.total.tokens > job.capacity)
         return false;
 #pragma unroll
@@ -1053,7 +1054,9 @@ DM_FN uint32_t gpu_inclusive(uint32_t v)
  * before them. */
 DM_FN void gpu_fill_lengths(const gpu_lengths &in)
 {
-    __shared__ uint32_t shares[GPU_MAX_WARPS], totals[GPU_MAX_WARPS];
+    __shared__ struct {
+        uint32_t before, own;
+    } sums_of[GPU_MAX_WARPS];
     const uint32_t most = (uint32_t)in.capacity;
     const int32_t r = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), warp_first = r - gpu_lane();
     const bool is_there = r < in.num_requests;
@@ -1070,16 +1073,14 @@ DM_FN void gpu_fill_lengths(const gpu_lengths &in)
     }
     const uint32_t own = gpu_kept(q, most), up = gpu_inclusive(own);
     if (in.by_block) {
-        if (gpu_lane() == gpu_warp_size() - 1) {
-            shares[gpu_warp()] = before;
-            totals[gpu_warp()] = up;
-        }
+        if (gpu_lane() == gpu_warp_size() - 1)
+            sums_of[gpu_warp()] = {before, up};
         __syncthreads();
         before = 0;
 #pragma unroll /* so that all loads are on their way together */
         for (int w = 0; w < GPU_MAX_WARPS; w++)
             if (w < (int)blockDim.x / gpu_warp_size())
-                before = gpu_least(before + shares[w], most) + (w < gpu_warp() ? totals[w] : 0);
+                before += sums_of[w].before + (w < gpu_warp() ? sums_of[w].own : 0);
     }
     uint32_t flags = 0;
     const int32_t kv = dm_clamp_length(dm_add_clamped(seq, in.seq_len_bias), 0, &flags);

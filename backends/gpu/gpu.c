@@ -483,7 +483,7 @@ static dm_status fill_lengths(const gpu_state *gpu, const dm_job *job, dm_stream
         .dsa_cache_seqlens = job->flags & DM_JOB_DSA_CACHE_SEQLENS ? job->dsa_cache_seqlens : NULL,
     };
     param.by_block = job->num_requests > LENGTHS_BY_WARP;
-    const unsigned threads = param.by_block ? GPU_MAX_THREADS : LENGTHS_BY_WARP_THREADS;
+    const unsigned threads = param.by_block ? FEW_THREADS : LENGTHS_BY_WARP_THREADS;
     return launch(gpu, FILL_LENGTHS, (int32_t)clamp(ceil_div(job->num_requests, threads), 1, INT32_MAX), threads,
                   &param, stream);
 }

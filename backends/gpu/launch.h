@@ -34,7 +34,7 @@ enum {
     GPU_SET_FIXED = DM_JOB_TABLES | DM_JOB_TOKENS | DM_JOB_SEQLENS_EXPANDED | DM_JOB_DSA_CACHE_SEQLENS |
                     DM_JOB_DSA_CU_SEQLENS_K | DM_JOB_CACHE_SEQLENS | DM_JOB_CU_SEQLENS_K,
     GPU_MAX_REQUESTS = 1 << 16,
-    GPU_MAX_CAPACITY = (1 << 23) - 1 /* so that sums of tokens over a block fit 32 bits */
+    GPU_MAX_CAPACITY = (1 << 23) - 2 /* so that sums of tokens over a block fit 32 bits */
 };
 
 /* The parameter of draftmeta_fill_lengths, for jobs that want nothing but these two outputs: as few bytes as can be,

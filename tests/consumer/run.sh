@@ -29,7 +29,7 @@ find_package)
     build_and_run -DCMAKE_PREFIX_PATH="$work/moved"
     ;;
 source)
-    build_and_run -DDRAFTMETA_SOURCE="$here/../.." -DDRAFTMETA_HIP=OFF
+    build_and_run -DDRAFTMETA_SOURCE="$here/../.." -DDRAFTMETA_CUDA=OFF -DDRAFTMETA_HIP=OFF
     ;;
 pkg-config)
     install_and_move
