@@ -1384,17 +1384,18 @@ static void add_schedules(Suite *suite)
 {
     TCase *tcase = tcase_create("schedules");
     tcase_add_loop_test(tcase, schedules, DM_SCHEDULE_SMXX, DM_SCHEDULE_SM100 + 1);
-    tcase_add_test(tcase, schedules_of_ranks);
     tcase_add_test(tcase, schedules_of_dropped_tokens);
     tcase_add_test(tcase, schedules_of_huge_lengths);
     suite_add_tcase(suite, tcase);
 }
 
-static void add_threads(Suite *suite)
+/* The most of the suite's time over the test drivers. */
+static void add_slow(Suite *suite)
 {
-    TCase *tcase = tcase_create("threads");
-    tcase_set_tags(tcase, "threads");
+    TCase *tcase = tcase_create("slow");
+    tcase_set_tags(tcase, "slow");
     tcase_add_test(tcase, threads_share_a_context);
+    tcase_add_test(tcase, schedules_of_ranks);
     suite_add_tcase(suite, tcase);
 }
 
@@ -1445,7 +1446,7 @@ static Suite *fill_suite(bool on_device)
     ADD_TESTS(suite, "report", a_report_is_sticky, a_report_keeps_what_the_caller_put_there);
     ADD_TESTS(suite, "draft extend", draft_extend_writes_the_example, draft_extend_writes_the_prefix_that_fits,
               draft_extend_without_outputs_counts, draft_extend_of_nothing, draft_extend_of_hostile_lengths);
-    add_threads(suite);
+    add_slow(suite);
     ADD_TESTS(suite, "generated", generated_cases);
     add_large(suite);
     if (on_device)

@@ -1,4 +1,4 @@
-/* What runs device code. A driver library is the core and one engine: the fibers (host_fill.cpp), or the interpreter of
+/* What runs device code. A driver library is the core and one engine: the fibers (fibers.hpp), or the interpreter of
  * AMD machine code (tests/amdgpu). */
 #ifndef DRAFTMETA_ENGINE_HPP
 #define DRAFTMETA_ENGINE_HPP

@@ -1,9 +1,7 @@
-/* The engine of fibers: the kernel for the host, with what fill.h asks for. */
+/* The kernels for the driver with libcuda's names: what fill.h asks for, by fibers. */
 #include <algorithm>
 
-#include "engine.hpp"
-#include "simt.hpp"
-#include "state.hpp"
+#include "fibers.hpp"
 
 #define DM_FN static inline
 #define __shared__ static __attribute__((section("simt_shared"), aligned(8)))
@@ -11,9 +9,6 @@
 using simt::blockDim;
 using simt::blockIdx;
 using simt::threadIdx;
-
-/* The section's bounds, from the linker. */
-extern "C" __attribute__((visibility("hidden"))) char __start_simt_shared[], __stop_simt_shared[];
 
 DM_FN void __syncthreads(unsigned line = __builtin_LINE())
 {
@@ -64,21 +59,8 @@ DM_FN void gpu_max64(uint64_t *to, uint64_t v)
 
 #include "fill.h"
 
-/* A kernel from what it does with its parameter. */
-template <class Launch, void (*body)(const Launch &)> static engine::Kernel make_kernel(const char *name)
+std::vector<engine::Kernel> fibers::kernels()
 {
-    const simt::Body call = [](const void *parameter) { body(*static_cast<const Launch *>(parameter)); };
-    const auto run = [=](const void *parameter, unsigned grid, unsigned block) {
-        const simt::Machine machine = {driver::settings().warp, driver::settings().reverse};
-        simt::run(machine, {call, parameter, __start_simt_shared, __stop_simt_shared}, grid, block);
-    };
-    return {name, sizeof(Launch), GPU_MAX_THREADS, run};
-}
-
-std::vector<engine::Kernel> engine::load(const void *image)
-{
-    if (!*static_cast<const char *>(image))
-        return {};
     return {
         make_kernel<gpu_launch, gpu_fill_any>("draftmeta_fill"),
         make_kernel<gpu_lengths, gpu_fill_lengths>("draftmeta_fill_lengths"),
@@ -87,9 +69,4 @@ std::vector<engine::Kernel> engine::load(const void *image)
         make_kernel<gpu_launch_many, gpu_fill_many>("draftmeta_fill_many"),
         make_kernel<gpu_launch_many, gpu_fill_many_sets>("draftmeta_fill_many_sets"),
     };
-}
-
-std::string engine::describe()
-{
-    return "fibers, warp " + std::to_string(driver::settings().warp);
 }
