@@ -128,6 +128,12 @@ DM_FN int32_t gpu_or_zero(int32_t v)
     return v < 0 ? 0 : v;
 }
 
+/* What the first token of a request sees, before its clamp; anything where there is none. */
+DM_FN int32_t gpu_first_seen(int32_t kv, int32_t q)
+{
+    return (int32_t)((uint32_t)kv - (uint32_t)q + 1);
+}
+
 /* A length as memory has it, clamped and as far as it counts. */
 template <class Int> DM_FN Int gpu_kept(int32_t q, Int most)
 {
@@ -147,7 +153,7 @@ DM_FN Int gpu_sparse_prefix(const dm_job &job, int32_t kv, int32_t q, typename g
 {
     if (sizeof(Int) > sizeof(uint32_t) || job.pool_size > 1)
         return (Int)dm_sparse_prefix(&job, kv, q, j);
-    const int32_t before = kv - q + 1, first = before > 0 ? before : 0, zeros = first - before;
+    const int32_t first = gpu_or_zero(gpu_first_seen(kv, q)), zeros = gpu_or_zero(q - kv - 1);
     const int32_t n = (int32_t)j > zeros ? (int32_t)j - zeros : 0, room = job.topk - first > 0 ? job.topk - first : 0;
     const uint32_t rising = (uint32_t)(room < n ? room : n);
     return (Int)(rising * (uint32_t)first + (uint32_t)((uint64_t)rising * (rising - 1) / 2) +
@@ -890,7 +896,7 @@ DM_FN uint32_t gpu_place_small(const dm_job_schedule &s, const gpu_request &req,
 {
     const bool per_token = s.flags & DM_SCHED_PER_TOKEN;
     const int32_t units = per_token ? gpu_least<int32_t>(req.q, GPU_SHORT_RUN) : 1;
-    const int32_t e = per_token ? req.kv - req.q + 1 : req.kv;
+    const int32_t kv = gpu_least<int32_t>(req.kv, GPU_SMALL_KV), e = per_token ? kv - req.q + 1 : kv;
     place.low = dm_segments_of(&s, (uint32_t)gpu_or_zero(e));
     const uint32_t high = dm_segments_of(&s, (uint32_t)gpu_or_zero(e + units - 1));
     place.rise = high > place.low ? (int32_t)(place.low * s.step + s.divisor) - e : units;
@@ -1084,7 +1090,7 @@ DM_FN void gpu_fill_lengths(const gpu_lengths &in)
     }
     uint32_t flags = 0;
     const int32_t kv = dm_clamp_length(dm_add_clamped(seq, in.seq_len_bias), 0, &flags);
-    gpu_write_requests(in, before + up - own, q, kv - (q < 0 ? 0 : q) + 1);
+    gpu_write_requests(in, before + up - own, q, gpu_first_seen(kv, gpu_or_zero(q)));
 }
 
 /* ---- The kernels' bodies ---- */

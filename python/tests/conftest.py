@@ -6,10 +6,15 @@ place that is missing an error.
 """
 
 import os
+import tempfile
 
 import draftmeta
 import fakes
 import pytest
+
+# What torch.compile remembers of another version's operators would be taken for this one's.
+CACHE = tempfile.TemporaryDirectory(prefix="draftmeta-inductor-")
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = CACHE.name
 
 IS_FAKE = "DRAFTMETA_CUDA_LIBRARY" in os.environ
 collect_ignore = [] if IS_FAKE else ["test_driver.py"]

@@ -48,7 +48,8 @@ def test_everything_is_documented():
 
 
 def test_stubs_agree_with_the_package(tmp_path):
-    (tmp_path / "allowed").write_text("draftmeta.libdraftmeta\n")  # a library, no module
+    # A library, no module; and what only type checkers import.
+    (tmp_path / "allowed").write_text("draftmeta.libdraftmeta\ndraftmeta.sglang.Tensor\ndraftmeta.vllm.Tensor\n")
     (tmp_path / "mypy.ini").write_text("[mypy]\n[mypy-torch.*]\nfollow_imports = skip\n")  # it is large
     files = ("--allowlist", "allowed", "--mypy-config-file", "mypy.ini")
     done = python("-m", "mypy.stubtest", "draftmeta", *files, cwd=tmp_path)
@@ -93,7 +94,10 @@ def test_the_command_info(arguments):
         pytest.skip("the command is not built")
     here = python("-m", "draftmeta", *arguments)
     there = subprocess.run([command, "info", *arguments], capture_output=True, text=True)
-    assert (here.returncode, here.stdout, here.stderr) == (there.returncode, there.stdout, there.stderr)
+    assert here.returncode == there.returncode
+    for ours, theirs in ((here.stdout, there.stdout), (here.stderr, there.stderr)):
+        # The oldest driver depends on the compiler of the device code, which only one of them may have.
+        assert re.sub(r"CUDA \d+\.\d+", "CUDA", ours) == re.sub(r"CUDA \d+\.\d+", "CUDA", theirs)
     assert here.stdout or here.returncode == 2
 
 

@@ -12,9 +12,6 @@
 /* CUDA's own ended with sm_60; HIP's headers replace the shuffles, and not this. */
 #define __ballot(predicate) __ballot_sync(0xffffffffu, predicate)
 
-/* As backends/cuda/fill.cu has it. */
-#define DM_COLD_FN static __device__ __noinline__
-
 /* By hardware, for which HIP 5.2 has no word. The compiler prefers these to fill.hip's template. */
 static __device__ __forceinline__ unsigned gpu_warp_sum(unsigned v)
 {
