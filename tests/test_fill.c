@@ -446,6 +446,24 @@ START_TEST(lengths_alone)
 }
 END_TEST
 
+/* What engines ask for, for which GPUs have kernels with sums of 32 bits: cut off at every token of a batch's
+ * beginning. */
+START_TEST(sets_that_are_cut_off)
+{
+    static const int32_t requests[] = {3, 40, 300};
+    draw(alone_seq, MOST_ALONE, 0, 200);
+    draw(alone_extend, MOST_ALONE, 0, 5);
+    for (size_t i = 0; i < LENGTH(requests); i++) {
+        fill_spec s = {.requests = requests[i], .seq_lens = alone_seq, .extend_lens = alone_extend, .no_report = true};
+        s.wants = WANT_EXPANDED | WANT_DSA | WANT_DSA_PREFIX | WANT_CACHE | WANT_CU_K | WANT_TABLE;
+        const int64_t tokens = spec_tokens(&s);
+        for (s.capacity = 1; s.capacity <= tokens; s.capacity += 1 + s.capacity / 4)
+            for (s.pool_size = 1; s.pool_size <= 3; s.pool_size += 2)
+                check_spec(&s);
+    }
+}
+END_TEST
+
 START_TEST(fewer_kv_tokens_than_queries)
 {
     fill_spec s = {.requests = 7, .seq_lens = LIST(0, 1, 2, 5, 0, 9, 3), .topk = 3};
@@ -1437,8 +1455,8 @@ static Suite *fill_suite(bool on_device)
               one_buffer_for_three_lengths);
     add_lengths_alone(suite);
     ADD_TESTS(suite, "page tables", page_sizes, strided_tables);
-    ADD_TESTS(suite, "sizes", each_output_alone, nothing_but_the_report, padded_tails, small_buffers,
-              the_smallest_output_counts);
+    ADD_TESTS(suite, "sizes", sets_that_are_cut_off, each_output_alone, nothing_but_the_report, padded_tails,
+              small_buffers, the_smallest_output_counts);
     ADD_TESTS(suite, "hostile", extreme_lengths, extreme_start_locations, extreme_constants, pool_indices_out_of_range,
               sums_beyond_int32);
     add_schedules(suite);

@@ -66,11 +66,6 @@ DM_FN int64_t gpu_min(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-DM_FN int64_t gpu_max(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
 DM_FN int gpu_lane()
 {
     return (int)threadIdx.x % gpu_warp_size();
