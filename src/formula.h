@@ -51,6 +51,11 @@ DM_FN int32_t dm_clamp_length(int64_t v, uint32_t flag, uint32_t *flags)
 
 DM_FN int32_t dm_kv_of(const dm_job *job, int64_t seq, uint32_t *flags)
 {
+    if ((uint64_t)seq <= INT32_MAX && job->seq_len_bias >= 0) { /* nearly always, and in 32 bits */
+        const uint32_t kv = (uint32_t)seq + (uint32_t)job->seq_len_bias;
+        *flags |= kv > INT32_MAX ? DM_REPORT_KV_CLAMPED : 0;
+        return kv > INT32_MAX ? INT32_MAX : (int32_t)kv;
+    }
     return dm_clamp_length(dm_add_clamped(seq, job->seq_len_bias), DM_REPORT_KV_CLAMPED, flags);
 }
 
@@ -71,7 +76,13 @@ DM_FN int64_t dm_raw_q(const dm_job *job, int64_t r)
 
 DM_FN int32_t dm_q_of(const dm_job *job, int64_t raw, uint32_t *flags)
 {
-    return job->flags & DM_JOB_EXTEND ? dm_clamp_length(raw, DM_REPORT_Q_CLAMPED, flags) : job->extend_len;
+    if (!(job->flags & DM_JOB_EXTEND))
+        return job->extend_len;
+    if (job->flags & (DM_JOB_EXTEND64 | DM_JOB_QUERY_START))
+        return dm_clamp_length(raw, DM_REPORT_Q_CLAMPED, flags);
+    const int32_t q = (int32_t)raw;
+    *flags |= q < 0 ? DM_REPORT_Q_CLAMPED : 0;
+    return q < 0 ? 0 : q;
 }
 
 DM_FN int32_t dm_q(const dm_job *job, int64_t r, uint32_t *flags)

@@ -21,7 +21,7 @@ typedef struct row {
     bar bar;
 } row;
 
-enum { SGLANG_SCHEDULE = WORKLOAD_SGLANG | WORKLOAD_SCHEDULE };
+enum { SGLANG_SCHEDULE = WORKLOAD_SGLANG | WORKLOAD_SCHEDULE, SGLANG_POOLS = WORKLOAD_SGLANG | WORKLOAD_POOLS };
 
 static const row rows[] = {
     {{"lengths", 3, 4, true, 32768, 0, 0, WORKLOAD_LENGTHS}, 1, {1.5, 0, 0}},
@@ -52,6 +52,9 @@ static const row rows[] = {
     {{"sglang-set", 1024, 4, false, 1024, 0, 64, WORKLOAD_SGLANG}, 1, {4, 1.3, 1220}},
     {{"sglang-set", 1024, 4, true, 1024, 0, 64, WORKLOAD_SGLANG}, 1, {4, 1.3, 1540}},
     {{"sglang-set", 1024, 4, true, 65536, 0, 64, WORKLOAD_SGLANG}, 1, {4, 1.3, 0}},
+    {{"set, pools", 1, 4, false, 8192, 131072, 64, SGLANG_POOLS}, 1, {2.25, 1.3, 1.84}},
+    {{"set, pools", 1, 4, true, 8192, 131072, 64, SGLANG_POOLS}, 1, {2.25, 1.3, 1.91}},
+    {{"set, pools", 64, 4, true, 8192, 131072, 64, SGLANG_POOLS}, 1, {2.25, 1.3, 0}},
     {{"set+schedule", 1, 4, false, 32768, 0, 64, SGLANG_SCHEDULE}, 1, {2.65, 1.3, 0}},
     {{"set+schedule", 64, 4, false, 65536, 0, 64, SGLANG_SCHEDULE}, 1, {2.65, 1.3, 0}},
     {{"set+schedule", 64, 4, true, 65536, 0, 64, SGLANG_SCHEDULE}, 1, {2.65, 1.3, 0}},

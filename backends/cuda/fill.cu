@@ -89,6 +89,12 @@ extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 4)
     gpu_fill_set<true>(launch);
 }
 
+extern "C" __global__ void __launch_bounds__(GPU_FEW_THREADS)
+    draftmeta_fill_few(const __grid_constant__ gpu_launch launch)
+{
+    gpu_fill_few(launch);
+}
+
 extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 2)
     draftmeta_fill_many(const __grid_constant__ gpu_launch_many launch)
 {

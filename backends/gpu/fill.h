@@ -142,17 +142,42 @@ template <class Int> DM_FN void gpu_add(gpu_sums<Int> &to, const gpu_sums<Int> &
     to.sparse += from.sparse;
 }
 
+/* dm_sparse. Where sums have 32 bits, pools are powers of two. */
+template <class Int> DM_FN int32_t gpu_sparse(const dm_job &job, int32_t e)
+{
+    if (sizeof(Int) > sizeof(uint32_t))
+        return dm_sparse(e, job.topk, job.pool_size);
+    const int32_t tail = e & (job.pool_size - 1);
+    return gpu_least(e - tail, job.topk) + tail;
+}
+
+/* 0 + 1 + ... + n - 1, its low bits. */
+DM_FN uint32_t gpu_sum_below(uint32_t n)
+{
+    return (uint32_t)((uint64_t)n * (n - 1) / 2);
+}
+
+/* dm_sparse_sum, its low bits. */
+DM_FN uint32_t gpu_sparse_sum(const dm_job &job, uint32_t m)
+{
+    const uint32_t topk = (uint32_t)job.topk, mask = (uint32_t)job.pool_size - 1, c = topk | mask;
+    const uint32_t n = m > c ? m - c : 0, rest = n & mask;
+    return gpu_sum_below(gpu_least(m, c) + 1) + topk * n + (n - rest) / 2 * mask + gpu_sum_below(rest);
+}
+
 /* dm_sparse_prefix; in 32 bits, and without pools, it is zeros, then first, first + 1, ... up to topk. */
 template <class Int>
 DM_FN Int gpu_sparse_prefix(const dm_job &job, int32_t kv, int32_t q, typename gpu_index<Int>::type j)
 {
-    if (sizeof(Int) > sizeof(uint32_t) || job.pool_size > 1)
+    if (sizeof(Int) > sizeof(uint32_t))
         return (Int)dm_sparse_prefix(&job, kv, q, j);
+    if (job.pool_size > 1)
+        return gpu_sparse_sum(job, (uint32_t)gpu_or_zero(kv - q + (int32_t)j)) -
+               gpu_sparse_sum(job, (uint32_t)gpu_or_zero(kv - q));
     const int32_t first = gpu_or_zero(gpu_first_seen(kv, q)), zeros = gpu_or_zero(q - kv - 1);
     const int32_t n = (int32_t)j > zeros ? (int32_t)j - zeros : 0, room = job.topk - first > 0 ? job.topk - first : 0;
     const uint32_t rising = (uint32_t)(room < n ? room : n);
-    return (Int)(rising * (uint32_t)first + (uint32_t)((uint64_t)rising * (rising - 1) / 2) +
-                 ((uint32_t)n - rising) * (uint32_t)job.topk);
+    return (Int)(rising * (uint32_t)first + gpu_sum_below(rising) + ((uint32_t)n - rising) * (uint32_t)job.topk);
 }
 
 template <class Int> DM_FN gpu_sums<Int> gpu_sums_of(const dm_job &job, const gpu_request &req, unsigned wanted)
@@ -315,14 +340,6 @@ template <class Int> DM_FN gpu_scan_result<Int> gpu_scan(const gpu_sums<Int> &ow
     return scan;
 }
 
-/* The same over a warp. */
-template <class Int> DM_FN gpu_scan_result<Int> gpu_scan_warp(const gpu_sums<Int> &own, unsigned wanted, int requests)
-{
-    const gpu_sums<Int> up = gpu_warp_scan(own, wanted, requests);
-    return gpu_scan_result<Int>{{up.tokens - own.tokens, up.kv - own.kv, up.sparse - own.sparse},
-                                gpu_broadcast(up, wanted, requests - 1)};
-}
-
 /* The sum of all threads' shares: each warp puts its part, and behind a barrier every thread may gather them. */
 template <class Int> struct gpu_shares {
     gpu_sums<Int> of_warp[GPU_MAX_WARPS];
@@ -393,12 +410,12 @@ DM_FN void gpu_write_request(const dm_job &job, gpu_request &req, uint64_t token
     gpu_report(job, req.flags, req.r + 1);
 }
 
-DM_FN void gpu_write_lengths(const dm_job &job, int32_t r, int32_t kv, int64_t t, int32_t e)
+template <class Int> DM_FN void gpu_write_lengths(const dm_job &job, int32_t r, int32_t kv, int64_t t, int32_t e)
 {
     if (job.flags & DM_JOB_SEQLENS_EXPANDED)
         job.seqlens_expanded[t] = e;
     if (job.flags & DM_JOB_DSA_CACHE_SEQLENS)
-        job.dsa_cache_seqlens[t] = dm_sparse(e, job.topk, job.pool_size);
+        job.dsa_cache_seqlens[t] = gpu_sparse<Int>(job, e);
     if (job.flags & DM_JOB_TOKEN_TO_REQ)
         job.token_to_req[t] = r;
     if (job.flags & DM_JOB_CONTEXT_LENS)
@@ -415,7 +432,7 @@ DM_FN void gpu_write_run(const dm_job &job, const gpu_request &req, const gpu_su
 #pragma unroll 1
     for (Index j = first; j < end; j += step) {
         if (j < room)
-            gpu_write_lengths(job, req.r, req.kv, offset + j, gpu_or_zero(req.kv - req.q + 1 + (int32_t)j));
+            gpu_write_lengths<Int>(job, req.r, req.kv, offset + j, gpu_or_zero(req.kv - req.q + 1 + (int32_t)j));
         if (job.flags & DM_JOB_DSA_CU_SEQLENS_K) {
             const Int sparse = before.sparse + gpu_sparse_prefix<Int>(job, req.kv, req.q, j);
             if (gpu_store(&job.dsa_cu_seqlens_k[offset + j], sparse))
@@ -492,23 +509,24 @@ template <class Int> DM_FN Int gpu_even_tokens(const dm_job &job, int32_t r)
     return (Int)gpu_least(r, job.num_requests) * (Int)job.extend_len;
 }
 
-/* The sums over a tile, by all threads of the block, or by a warp that has all requests. */
-template <class Int>
-DM_FN gpu_scan_result<Int> gpu_scan_tile(const gpu_sums<Int> &own, unsigned wanted, int requests, bool is_alone)
+/* What comes behind the last request, by threads that share it; the first has most to do. */
+template <class Int> DM_FN void gpu_finish_rows(const dm_job &job, gpu_sums<Int> total, int thread, int threads)
 {
-    return is_alone ? gpu_scan_warp(own, wanted, requests) : gpu_scan(own, wanted, requests);
+    if (!(job.flags & DM_JOB_EXTEND))
+        total.tokens = gpu_even_tokens<Int>(job, job.num_requests);
+    if (thread == 0)
+        gpu_write_ends(job, total);
+    if (job.flags & DM_JOB_TOKENS && (job.padded_tokens || job.flags & DM_JOB_DSA_CU_SEQLENS_K))
+        gpu_write_padding(job, total, thread, threads);
 }
 
-/* The block's requests, a tile of one a thread at a time. Where a warp has room for all requests of the job, each warp
- * is a slice, and there is no barrier. */
+/* The block's requests, a tile of one a thread at a time. */
 template <class Int>
 DM_FN void gpu_fill_rows(const dm_job &job, const gpu_blocks &blocks, gpu_shares<Int> &shares, int chunk, int index)
 {
     const unsigned wanted = gpu_sums_of_rows(job);
-    const bool is_alone = job.padded_requests <= gpu_warp_size();
-    const int threads = is_alone ? gpu_warp_size() : (int)blockDim.x, thread = (int)threadIdx.x % threads;
-    const int warps = is_alone ? (int)blockDim.x / threads : 1;
-    const gpu_slice slice = {index * warps + (int)threadIdx.x / threads, warps << blocks.slice_shift};
+    const int threads = (int)blockDim.x, thread = (int)threadIdx.x;
+    const gpu_slice slice = {index, 1 << blocks.slice_shift};
     const int64_t first = (int64_t)chunk * blocks.chunk, end = gpu_min(first + blocks.chunk, job.padded_requests);
     const int32_t before = (int32_t)gpu_min(first, job.num_requests);
     gpu_raw raw = gpu_load(job, first + thread);
@@ -517,14 +535,13 @@ DM_FN void gpu_fill_rows(const dm_job &job, const gpu_blocks &blocks, gpu_shares
     gpu_sums<Int> base = {0, 0, 0};
     for (int64_t tile = first; tile < end; tile += threads) {
         const int64_t r = tile + thread;
-        const int requests = (int)gpu_min(end - tile, threads);
         gpu_request req = gpu_clamp(job, r, raw);
         const gpu_sums<Int> own = gpu_sums_of<Int>(job, req, wanted);
         if (tile + threads < end)
             raw = gpu_load(job, r + threads);
         if (tile != first)
             __syncthreads(); /* the last tile's readers are done */
-        gpu_scan_result<Int> scan = gpu_scan_tile(own, wanted, requests, is_alone);
+        gpu_scan_result<Int> scan = gpu_scan(own, wanted, (int)gpu_min(end - tile, threads));
         if (tile == first && before > 0 && wanted)
             base = gpu_gather_shares(shares);
         gpu_add(scan.before, base);
@@ -532,19 +549,13 @@ DM_FN void gpu_fill_rows(const dm_job &job, const gpu_blocks &blocks, gpu_shares
             scan.before.tokens = gpu_even_tokens<Int>(job, (int32_t)r);
         if (job.flags & DM_JOB_TOKENS)
             gpu_write_runs(job, req, scan.before, slice);
-        if (slice.index == 0 && thread < requests)
+        if (slice.index == 0 && r < end)
             gpu_write_request(job, req, scan.before.tokens, scan.before.kv);
         gpu_add(base, scan.total);
         base.tokens = gpu_least(base.tokens, gpu_most<Int>(job));
     }
-    if (end < job.padded_requests)
-        return;
-    if (!(wanted & SUM_TOKENS))
-        base.tokens = gpu_even_tokens<Int>(job, job.num_requests);
-    if (slice.index == slice.count - 1 && thread == 0)
-        gpu_write_ends(job, base);
-    if (job.flags & DM_JOB_TOKENS && (job.padded_tokens || job.flags & DM_JOB_DSA_CU_SEQLENS_K))
-        gpu_write_padding(job, base, slice.index * threads + thread, slice.count * threads);
+    if (end == job.padded_requests)
+        gpu_finish_rows(job, base, (slice.count - 1 - slice.index) * threads + thread, slice.count * threads);
 }
 
 /* ---- Table blocks ---- */
@@ -642,22 +653,45 @@ template <int COLUMNS> struct gpu_pending {
     gpu_batch<COLUMNS> batch;
 };
 
-/* A request's place in the source, and its lengths, as they are in memory. */
+/* An int32 or int64 as memory has it. Its words are apart: extending a sign would wait for it, before what is wanted
+ * besides is on its way. */
+typedef struct gpu_words {
+    int32_t low, high;
+} gpu_words;
+
+DM_FN gpu_words gpu_load_words(const void *array, bool wide, int64_t i)
+{
+    const int32_t *at = (const int32_t *)array + (wide ? 2 * i : i);
+    return gpu_words{at[0], wide ? at[1] : 0};
+}
+
+DM_FN int64_t gpu_value(const gpu_words &words, bool wide)
+{
+    return wide ? (int64_t)((uint64_t)(uint32_t)words.high << 32 | (uint32_t)words.low) : words.low;
+}
+
+/* A request's length, its place in the source, and its tokens where they are given. */
 typedef struct gpu_raw_row {
-    gpu_raw lengths;
-    int64_t row;
+    gpu_words seq, row;
+    int64_t q;
 } gpu_raw_row;
 
 DM_FN gpu_table gpu_first_table(const dm_job &job, int32_t kv)
 {
-    return job.page_table ? gpu_page_table(job, kv) : gpu_slot_table(job, kv);
+    return job.page_table_1 && !job.page_table ? gpu_slot_table(job, kv) : gpu_page_table(job, kv);
 }
 
 DM_FN gpu_raw_row gpu_load_row(const dm_job &job, int64_t r)
 {
+    gpu_raw_row raw = {{0, 0}, {(int32_t)r, 0}, 0};
     if (r >= job.num_requests)
-        return gpu_raw_row{{0, 0}, 0};
-    return gpu_raw_row{gpu_load(job, r), job.pool ? dm_load(job.pool, job.flags & DM_JOB_POOL64, r) : r};
+        return raw;
+    raw.seq = gpu_load_words(job.seq_lens, job.flags & DM_JOB_SEQ64, r);
+    if (job.pool)
+        raw.row = gpu_load_words(job.pool, job.flags & DM_JOB_POOL64, r);
+    if (job.flags & DM_JOB_EXTEND)
+        raw.q = dm_raw_q(&job, r);
+    return raw;
 }
 
 /* Behind the last request there is one without live columns. */
@@ -665,11 +699,11 @@ template <int COLUMNS>
 DM_FN void gpu_begin_tables(const dm_job &job, int64_t r, const gpu_raw_row &raw, const gpu_part &part,
                             gpu_pending<COLUMNS> &pending)
 {
-    pending.req = gpu_clamp(job, r, raw.lengths);
-    const int64_t row = dm_row_of(&job, raw.row, &pending.req.flags);
-    pending.source = job.source + (row < 0 ? 0 : row) * job.source_stride;
-    if (row < 0)
-        pending.req.kv = 0;
+    const int64_t row = gpu_value(raw.row, job.flags & DM_JOB_POOL64);
+    const bool has_row = (uint64_t)row < (uint64_t)job.source_rows; /* row blocks report it */
+    pending.req = gpu_clamp(job, r, gpu_raw{gpu_value(raw.seq, job.flags & DM_JOB_SEQ64), raw.q});
+    pending.req.kv = has_row ? pending.req.kv : 0;
+    pending.source = job.source + (has_row ? row : 0) * job.source_stride;
     pending.table = gpu_first_table(job, pending.req.kv);
     gpu_load_columns(pending.table, pending.source, part.column, part.across, pending.batch);
 }
@@ -1012,6 +1046,67 @@ DM_FN void gpu_fill_schedule(const dm_job &job, const dm_job_schedule *schedules
     }
 }
 
+/* ---- Few requests ---- */
+
+/* A warp has a lane for each request of the job, so nothing needs a barrier; and the job is of the kind that has
+ * kernels of its own, with outputs for tokens. */
+
+/* The sums of wanted before the request of each lane, and at its end. */
+typedef struct gpu_lane_sums {
+    gpu_sums<uint32_t> before, up;
+} gpu_lane_sums;
+
+DM_FN gpu_lane_sums gpu_sum_lanes(const dm_job &job, const gpu_request &req, unsigned wanted)
+{
+    const gpu_sums<uint32_t> own = gpu_sums_of<uint32_t>(job, req, wanted);
+    gpu_sums<uint32_t> up = gpu_warp_scan(own, wanted, job.padded_requests);
+    if (!(wanted & SUM_TOKENS))
+        up.tokens = own.tokens + gpu_even_tokens<uint32_t>(job, req.r);
+    return gpu_lane_sums{{up.tokens - own.tokens, up.kv - own.kv, up.sparse - own.sparse}, up};
+}
+
+/* All warps read all requests. The last warp of all count blocks writes what is per request and behind the last, each
+ * of the others a slice of the tokens. */
+DM_FN void gpu_fill_few_rows(const dm_job &job, int block, int count)
+{
+    const int warps = (int)blockDim.x / gpu_warp_size(), number = block * warps + gpu_warp(), last = count * warps - 1;
+    const unsigned wanted = gpu_sums_of_rows(job);
+    gpu_request req = gpu_read(job, gpu_lane());
+    if (number < last) {
+        gpu_sums<uint32_t> before = {0, 0, 0};
+        if (job.padded_requests > 1)
+            before = gpu_sum_lanes(job, req, wanted & (SUM_TOKENS | SUM_SPARSE)).before;
+        gpu_write_runs(job, req, before, gpu_slice{number, last});
+        return;
+    }
+    const gpu_lane_sums sums = gpu_sum_lanes(job, req, wanted);
+    if (req.r < job.padded_requests)
+        gpu_write_request(job, req, sums.before.tokens, sums.before.kv);
+    const int last_lane = job.padded_requests > 0 ? job.padded_requests - 1 : 0;
+    gpu_finish_rows(job, gpu_broadcast(sums.up, wanted, last_lane), gpu_lane(), gpu_warp_size());
+}
+
+/* Each block is a team, for the tables of one request. */
+DM_FN void gpu_fill_few_tables(const dm_job &job, const gpu_blocks &blocks, int block)
+{
+    const int r = block >> (blocks.column_shift + blocks.row_shift), lane = gpu_lane();
+    const int64_t share = job.flags & DM_JOB_EXTEND && lane < r ? dm_raw_q(&job, lane) : 0;
+    const gpu_raw_row raw = gpu_load_row(job, r);
+    uint32_t flags = 0;
+    const int columns = block & ((1 << blocks.column_shift) - 1);
+    const int rows = block >> blocks.column_shift & ((1 << blocks.row_shift) - 1);
+    const int lanes = 1 << blocks.lane_shift, down = (int)blockDim.x >> blocks.lane_shift;
+    const gpu_part part = {(uint32_t)(columns * lanes + ((int)threadIdx.x & (lanes - 1))),
+                           (uint32_t)lanes << blocks.column_shift,
+                           rows * down + ((int)threadIdx.x >> blocks.lane_shift), down << blocks.row_shift};
+    gpu_pending<GPU_COLUMNS> pending;
+    int64_t t = (int64_t)r * job.extend_len;
+    gpu_begin_tables(job, r, raw, part, pending);
+    if (job.flags & DM_JOB_EXTEND)
+        t = (int64_t)gpu_warp_sum(gpu_kept(dm_q_of(&job, share, &flags), gpu_most<uint32_t>(job)));
+    gpu_write_tables(job, pending, gpu_rows{t, gpu_min(pending.req.q, job.capacity - t)}, part);
+}
+
 /* ---- Lengths alone ---- */
 
 /* Tokens first, first + step, ... of n of a request, whose first one is at offset and sees e. */
@@ -1113,6 +1208,11 @@ template <bool HAS_POOLS> DM_FN dm_job gpu_known_set(const dm_job &job)
     known.pool_size = HAS_POOLS ? job.pool_size : 1;
     known.page_table_1 = nullptr;
     known.page_shift = job.page_shift & 31;
+    known.page_table_stride = (uint32_t)job.page_table_stride;
+    known.page_table_bound = (uint32_t)job.page_table_bound;
+    known.source_stride = (uint32_t)job.source_stride;
+    known.source_rows = (uint32_t)job.source_rows;
+    known.capacity = (int32_t)job.capacity;
     return known;
 }
 
@@ -1124,6 +1224,19 @@ DM_FN void gpu_fill_any(const gpu_launch &launch)
 template <bool HAS_POOLS> DM_FN void gpu_fill_set(const gpu_launch &launch)
 {
     gpu_fill<uint32_t>(gpu_known_set<HAS_POOLS>(launch.job), launch.job.schedules, launch.blocks, (int)blockIdx.x);
+}
+
+DM_FN void gpu_fill_few(const gpu_launch &launch)
+{
+    __shared__ gpu_shared<uint32_t> shared;
+    const dm_job job = gpu_known_set<true>(launch.job);
+    const int block = (int)blockIdx.x, rows = 1 << launch.blocks.slice_shift, tables = rows + launch.blocks.schedules;
+    if (block >= tables)
+        gpu_fill_few_tables(job, launch.blocks, block - tables);
+    else if (block < rows)
+        gpu_fill_few_rows(job, block, rows);
+    else
+        gpu_fill_schedule(job, launch.job.schedules, launch.blocks, shared.places, shared.chunks, block - rows);
 }
 
 /* Which job of the launch this block works for; *block becomes its number among that job's. */

@@ -11,11 +11,20 @@
 #include <string.h>
 
 /* The kernels of the device code. */
-typedef enum kernel { FILL, FILL_LENGTHS, FILL_SET, FILL_POOLS, FILL_MANY, FILL_MANY_SETS, NUM_KERNELS } kernel;
+typedef enum kernel {
+    FILL,
+    FILL_LENGTHS,
+    FILL_SET,
+    FILL_POOLS,
+    FILL_FEW,
+    FILL_MANY,
+    FILL_MANY_SETS,
+    NUM_KERNELS
+} kernel;
 
-static const char *const kernel_names[NUM_KERNELS] = {"draftmeta_fill",      "draftmeta_fill_lengths",
-                                                      "draftmeta_fill_set",  "draftmeta_fill_pools",
-                                                      "draftmeta_fill_many", "draftmeta_fill_many_sets"};
+static const char *const kernel_names[NUM_KERNELS] = {
+    "draftmeta_fill",     "draftmeta_fill_lengths", "draftmeta_fill_set",      "draftmeta_fill_pools",
+    "draftmeta_fill_few", "draftmeta_fill_many",    "draftmeta_fill_many_sets"};
 
 struct gpu_state {
     const gpu_vendor *vendor;
@@ -337,12 +346,11 @@ dm_status gpu_check_range(void *state, const char *field, const void *ptr, size_
 /* ---- The fill ---- */
 
 enum {
-    FEW_THREADS = 128,     /* of a block, */
-    FEW_REQUESTS = 256,    /* up to so many requests; GPU_MAX_THREADS above */
-    TABLE_TEAMS = 8,       /* for each multiprocessor */
-    WIDE_TABLE_TEAMS = 32, /* the same for page_table_1 */
-    TOKENS_OF_SLICE = 2,   /* of a request, that another row block is worth */
-    ROWS_OF_PART = 8,      /* the fewest rows for which another team is worth its start */
+    MEDIUM_REQUESTS = 256,     /* up to so many requests, blocks have GPU_FEW_THREADS; GPU_MAX_THREADS above */
+    TABLE_THREADS = 512,       /* for each multiprocessor, at most */
+    WIDE_TABLE_THREADS = 2048, /* the same for page_table_1 */
+    TOKENS_OF_SLICE = 2,       /* of a request, that another row block is worth */
+    ROWS_OF_PART = 8,          /* the fewest rows for which another team is worth its start */
     MAX_ROW_BLOCKS = 128,
     LENGTHS_BY_WARP_THREADS = 64,
     LENGTHS_BY_WARP = 1024 /* the most requests for that */
@@ -377,7 +385,7 @@ static int32_t ceil_log2(int64_t v)
 
 static unsigned threads_for(int64_t requests)
 {
-    return requests <= FEW_REQUESTS ? FEW_THREADS : GPU_MAX_THREADS;
+    return requests <= MEDIUM_REQUESTS ? GPU_FEW_THREADS : GPU_MAX_THREADS;
 }
 
 /* One block for every threads requests, times those that share the tokens of the same ones. */
@@ -407,50 +415,52 @@ static int64_t plan_schedules(const dm_job *job, unsigned threads, gpu_blocks *b
     return b->schedules;
 }
 
-/* Teams for the tables from what the host knows: requests and declared widths; what is live shows on the device. */
-static int64_t plan_tables(const gpu_state *gpu, const dm_job *job, unsigned threads, gpu_blocks *b)
+/* Teams, of so many threads, for the tables from what the host knows: requests and declared widths; what is live shows
+ * on the device. */
+static int64_t plan_tables(const gpu_state *gpu, const dm_job *job, unsigned team, gpu_blocks *b)
 {
     b->group = 1;
     if (!(job->flags & DM_JOB_TABLES))
         return 0;
     const int64_t slots = job->page_table_1 ? job->page_table_1_cols : 0,
                   pages = job->page_table ? job->page_table_cols : 0;
-    const int64_t teams = (int64_t)gpu->multiprocessors * (slots ? WIDE_TABLE_TEAMS : TABLE_TEAMS);
+    const int64_t teams = (int64_t)gpu->multiprocessors * (slots ? WIDE_TABLE_THREADS : TABLE_THREADS) / team;
     const int64_t width = slots > pages ? slots : pages;
     const int64_t requests = clamp(job->num_requests, 1, INT32_MAX);
     b->group = (int32_t)ceil_div(requests, teams);
     b->groups = (int32_t)ceil_div(job->num_requests, b->group);
     b->padding_group = job->flags & DM_JOB_FULL_ROWS && job->padded_tokens;
-    b->lane_shift = ceil_log2(clamp(width, 1, GPU_TEAM));
+    b->lane_shift = ceil_log2(clamp(width, 1, team));
     const int64_t parts = clamp(teams / clamp(b->groups, 1, INT32_MAX), 1, teams);
     b->column_shift = floor_log2(clamp(ceil_div(width, (int64_t)1 << b->lane_shift), 1, parts));
-    const int64_t rows = job->capacity / requests, rows_at_once = GPU_TEAM >> b->lane_shift;
+    const int64_t rows = job->capacity / requests, rows_at_once = team >> b->lane_shift;
     b->row_shift = floor_log2(clamp(rows / rows_at_once / ROWS_OF_PART, 1, parts >> b->column_shift));
-    const int64_t all = ((int64_t)b->groups + b->padding_group) << (b->column_shift + b->row_shift);
-    return ceil_div(all, threads / GPU_TEAM);
+    return ((int64_t)b->groups + b->padding_group) << (b->column_shift + b->row_shift);
 }
 
-/* The number of the job's blocks. */
-static int32_t plan_blocks(const gpu_state *gpu, const dm_job *job, unsigned threads, gpu_blocks *b)
+/* The number of the job's blocks, each of which has threads / team teams for the tables. */
+static int32_t plan_blocks(const gpu_state *gpu, const dm_job *job, unsigned threads, unsigned team, gpu_blocks *b)
 {
     *b = (gpu_blocks){0};
     const int64_t rows = plan_rows(job, threads, b), schedules = plan_schedules(job, threads, b),
-                  tables = plan_tables(gpu, job, threads, b);
-    return (int32_t)(rows + schedules + tables);
+                  teams = plan_tables(gpu, job, team, b);
+    return (int32_t)(rows + schedules + ceil_div(teams, threads / team));
 }
 
 static bool is_bounded(const dm_job *job)
 {
     return job->padded_requests <= GPU_MAX_REQUESTS && job->capacity <= GPU_MAX_CAPACITY &&
-           (int64_t)job->padded_requests * job->extend_len <= GPU_MAX_CAPACITY;
+           (int64_t)job->padded_requests * job->extend_len <= GPU_MAX_CAPACITY && job->page_table_stride <= INT32_MAX &&
+           job->page_table_bound <= INT32_MAX && job->source_stride <= INT32_MAX && job->source_rows <= INT32_MAX;
 }
 
 static kernel kernel_for(const dm_job *job)
 {
     const bool schedules = job->schedules[0].table || job->schedules[1].table;
     const bool plain = job->page_shift >= 0 && !job->page_table_1 && is_bounded(job);
-    if (plain && (job->flags & ~(uint32_t)GPU_SET_FREE) == GPU_SET_FIXED)
-        return job->pool_size == 1 ? FILL_SET : FILL_POOLS;
+    const bool has_masks = !(job->pool_size & (job->pool_size - 1));
+    if (plain && has_masks && (job->flags & ~(uint32_t)GPU_SET_FREE) == GPU_SET_FIXED)
+        return job->padded_requests <= GPU_FEW_REQUESTS ? FILL_FEW : job->pool_size == 1 ? FILL_SET : FILL_POOLS;
     if (plain && (job->flags & ~(uint32_t)GPU_LENGTHS_FREE) == GPU_LENGTHS_FIXED && !schedules && job->pool_size == 1 &&
         !job->padded_tokens)
         return FILL_LENGTHS;
@@ -483,7 +493,7 @@ static dm_status fill_lengths(const gpu_state *gpu, const dm_job *job, dm_stream
         .dsa_cache_seqlens = job->flags & DM_JOB_DSA_CACHE_SEQLENS ? job->dsa_cache_seqlens : NULL,
     };
     param.by_block = job->num_requests > LENGTHS_BY_WARP;
-    const unsigned threads = param.by_block ? FEW_THREADS : LENGTHS_BY_WARP_THREADS;
+    const unsigned threads = param.by_block ? GPU_FEW_THREADS : LENGTHS_BY_WARP_THREADS;
     return launch(gpu, FILL_LENGTHS, (int32_t)clamp(ceil_div(job->num_requests, threads), 1, INT32_MAX), threads,
                   &param, stream);
 }
@@ -495,7 +505,8 @@ static dm_status fill_one(const gpu_state *gpu, const dm_job *job, dm_stream str
         return fill_lengths(gpu, job, stream);
     gpu_launch param = {.job = *job};
     const unsigned threads = threads_for(job->padded_requests);
-    const int32_t grid = plan_blocks(gpu, job, threads, &param.blocks);
+    const unsigned team = which == FILL_FEW ? threads : GPU_TEAM;
+    const int32_t grid = plan_blocks(gpu, job, threads, team, &param.blocks);
     return launch(gpu, which, grid, threads, &param, stream);
 }
 
@@ -511,8 +522,9 @@ static dm_status fill_several(const gpu_state *gpu, const dm_job *jobs, int coun
     for (int i = 0; i < DM_FILL_MANY_MAX; i++) {
         if (i < count) {
             param.launches[i].job = jobs[i];
-            end += plan_blocks(gpu, &jobs[i], threads, &param.launches[i].blocks);
-            if (kernel_for(&jobs[i]) != FILL_SET)
+            end += plan_blocks(gpu, &jobs[i], threads, GPU_TEAM, &param.launches[i].blocks);
+            const kernel alone = kernel_for(&jobs[i]);
+            if (alone != FILL_SET && !(alone == FILL_FEW && jobs[i].pool_size == 1))
                 which = FILL_MANY;
         }
         param.ends[i] = end;

@@ -8,6 +8,8 @@ enum {
     GPU_MAX_THREADS = 256,    /* of a block; shared memory is sized by it */
     GPU_SMALL_PER_THREAD = 4, /* requests of a thread in a small schedule, of 128 threads at least, and in all */
     GPU_SMALL_REQUESTS = 512,
+    GPU_FEW_REQUESTS = 32, /* for each of which a warp of any GPU has a lane; in blocks of */
+    GPU_FEW_THREADS = 128,
     GPU_TEAM = 64 /* threads that write rows of one request: full warps, whatever their size */
 };
 
@@ -27,7 +29,7 @@ typedef struct gpu_blocks {
 } gpu_blocks;
 
 /* The kind of job that has kernels of its own, in which sums have 32 bits: what SGLang and vLLM ask for, without a
- * report. Its flags outside FREE are FIXED, and it has no odd page size and no table of slots. */
+ * report. Its flags outside FREE are FIXED, pages and pools are powers of two, and it has no table of slots. */
 enum {
     GPU_SET_FREE = DM_JOB_SEQ64 | DM_JOB_POOL64 | DM_JOB_EXTEND | DM_JOB_BLOCK_TABLE | DM_JOB_CU_SEQLENS_Q |
                    DM_JOB_TOKEN_TO_REQ | DM_JOB_CONTEXT_LENS | DM_JOB_CONTEXT_PER_REQUEST | DM_JOB_NUM_TOKENS,

@@ -97,6 +97,12 @@ extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT
     gpu_fill_any(gpu_where_used(launch));
 }
 
+extern "C" __global__ void __launch_bounds__(GPU_FEW_THREADS)
+    draftmeta_fill_few(const __grid_constant__ gpu_launch launch)
+{
+    gpu_fill_few(gpu_where_used(launch));
+}
+
 extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT_ANY)
     draftmeta_fill_many(const __grid_constant__ gpu_launch_many launch)
 {

@@ -66,6 +66,7 @@ std::vector<engine::Kernel> fibers::kernels()
         make_kernel<gpu_lengths, gpu_fill_lengths>("draftmeta_fill_lengths"),
         make_kernel<gpu_launch, gpu_fill_set<false>>("draftmeta_fill_set"),
         make_kernel<gpu_launch, gpu_fill_set<true>>("draftmeta_fill_pools"),
+        make_kernel<gpu_launch, gpu_fill_few>("draftmeta_fill_few"),
         make_kernel<gpu_launch_many, gpu_fill_many>("draftmeta_fill_many"),
         make_kernel<gpu_launch_many, gpu_fill_many_sets>("draftmeta_fill_many_sets"),
     };
