@@ -18,13 +18,16 @@ enum {
     MAX_CHUNKS = 256,
     MIN_CHUNK_REQUESTS = 32,
     PARALLEL_REQUESTS = 8192,   /* from here on, requests are walked in parallel */
-    PARALLEL_BYTES = 256 << 10, /* from here on, tokens are written in parallel */
+    PARALLEL_BYTES = 256 << 10, /* from here on, tokens are written in parallel, */
+    THREAD_BYTES = 128 << 10,   /* by a thread for so many */
     TILED_REQUESTS = 1024,      /* from here on, tokens are left to tiles, where their number is known */
     SHORT_RUN = 16,             /* tokens of a request for which a plain loop is fastest */
     WIDE_RUN = 8,               /* tokens that are written at once where the tile has room */
     TILES_PER_THREAD = 8,
     MIN_TILE_TOKENS = 16,
-    TILE_COLUMNS = 1 << 16,
+    MIN_TILE_COLUMNS = 256,
+    MAX_TILE_COLUMNS = 1 << 16,
+    SLOTS_PER_LINE = 16,
     STRIP_COLUMNS = 1 << 12 /* columns whose source stays in the first-level cache for all of a request's tokens */
 };
 
@@ -37,7 +40,8 @@ typedef struct cpu_state {
 typedef struct mark {
     int64_t tokens;
     uint64_t kv, sparse, segments[2];
-    double cells; /* live elements of the page tables; kept if one is wanted */
+    double cells;   /* elements that page tables take to read and write; kept if one is wanted, */
+    int64_t widest; /* and so is the most live columns of a row */
 } mark;
 
 /* One request, with the sums before it. */
@@ -70,6 +74,11 @@ static int64_t min64(int64_t a, int64_t b)
 static int64_t max64(int64_t a, int64_t b)
 {
     return a > b ? a : b;
+}
+
+static int64_t ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
 }
 
 static void report(const dm_job *job, uint32_t flags, int64_t bad_request)
@@ -110,17 +119,31 @@ static uint64_t segments_of(const dm_job_schedule *s, const request *req)
     return dm_segments(s, (uint32_t)req->kv);
 }
 
-/* Live elements of the page tables in one of the request's rows. */
-static double cells_of(const dm_job *job, const request *req)
+/* Live columns of the request's rows. */
+typedef struct live_columns {
+    int64_t slots, pages;
+} live_columns;
+
+static live_columns live_columns_of(const dm_job *job, const request *req)
 {
-    return (job->page_table_1 ? (double)dm_live_slots(job, req->kv) : 0) +
-           (job->page_table ? (double)dm_live_pages(job, req->kv) : 0);
+    return (live_columns){.slots = job->page_table_1 ? dm_live_slots(job, req->kv) : 0,
+                          .pages = job->page_table ? dm_live_pages(job, req->kv) : 0};
+}
+
+/* A page's first slot takes a line to read. */
+static double cells_of(const dm_job *job, const request *req, live_columns n)
+{
+    const double line = job->flags & DM_JOB_BLOCK_TABLE ? 1 : (double)min64(job->page_size, SLOTS_PER_LINE);
+    return (double)(n.slots + n.pages) * req->q + (double)n.slots + (double)n.pages * line;
 }
 
 static void add_sums(const dm_job *job, request *req)
 {
-    if (job->flags & DM_JOB_TABLES)
-        req->at.cells += cells_of(job, req) * req->q;
+    if (job->flags & DM_JOB_TABLES && req->q) {
+        const live_columns n = live_columns_of(job, req);
+        req->at.cells += cells_of(job, req, n);
+        req->at.widest = max64(req->at.widest, max64(n.slots, n.pages));
+    }
     if (job->dsa_cu_seqlens_k)
         req->at.sparse += dm_sparse_prefix(job, req->kv, req->q, req->q);
     for (int i = 0; i < 2; i++)
@@ -405,29 +428,42 @@ static double bytes_of(const plan *p, double tokens, double cells)
     return tokens * p->token_bytes + 4 * cells;
 }
 
-static int64_t table_columns(const dm_job *job)
+static int64_t declared_columns(const dm_job *job)
 {
     return max64(job->page_table_1 ? job->page_table_1_cols : 0, job->page_table ? job->page_table_cols : 0);
 }
 
-/* Writes the tokens that the walk left, and the padding. */
+/* Threads that so many bytes are worth: waking one, and waiting for it, takes as long as some of them. */
+static int threads_for(const plan *p, double bytes)
+{
+    return bytes < PARALLEL_BYTES                      ? 1
+           : bytes < (double)p->threads * THREAD_BYTES ? (int)(bytes / THREAD_BYTES)
+                                                       : p->threads;
+}
+
+/* Writes the tokens that the walk left, and the padding. Tiles have few tokens before they have few columns, as those
+ * side by side find the same requests. */
 static void write_pending_tokens(const plan *p)
 {
-    const int64_t columns = table_columns(p->job), left = p->written - p->pending;
+    const int64_t left = p->written - p->pending;
+    const int64_t written = p->job->flags & DM_JOB_FULL_ROWS ? declared_columns(p->job) : p->marks[p->chunks].widest;
+    const int64_t columns = max64(written, 1);
     if (!p->has_tokens || left <= 0)
         return;
-    if (p->threads == 1 || bytes_of(p, (double)left, p->marks[p->chunks].cells) < PARALLEL_BYTES) {
+    const int threads = threads_for(p, bytes_of(p, (double)left, p->marks[p->chunks].cells));
+    if (threads == 1) {
         write_tile(p, &(tile){p->pending, p->written, 0, columns});
         return;
     }
-    const int64_t across = max64((columns + TILE_COLUMNS - 1) / TILE_COLUMNS, 1);
-    const int64_t wanted = max64((int64_t)p->threads * TILES_PER_THREAD / across, 1);
-    const int64_t tokens = max64((left + wanted - 1) / wanted, MIN_TILE_TOKENS);
-    const int64_t down = (left + tokens - 1) / tokens;
-#pragma omp parallel for schedule(dynamic) num_threads(p->threads)
+    const int64_t all = (int64_t)threads * TILES_PER_THREAD;
+    const int64_t tokens = max64(ceil_div(left, all), MIN_TILE_TOKENS), down = ceil_div(left, tokens);
+    const int64_t most = min64(ceil_div(columns, ceil_div(all, down)), MAX_TILE_COLUMNS);
+    const int64_t width = ceil_div(max64(most, MIN_TILE_COLUMNS), SLOTS_PER_LINE) * SLOTS_PER_LINE;
+    const int64_t across = ceil_div(columns, width);
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int64_t i = 0; i < down * across; i++) {
-        const int64_t t = p->pending + i / across * tokens, c = i % across * TILE_COLUMNS;
-        write_tile(p, &(tile){t, min64(t + tokens, p->written), c, min64(c + TILE_COLUMNS, columns)});
+        const int64_t t = p->pending + i / across * tokens, c = i % across * width;
+        write_tile(p, &(tile){t, min64(t + tokens, p->written), c, min64(c + width, columns)});
     }
 }
 
@@ -450,7 +486,8 @@ static mark sum_of(const mark *a, const mark *b)
                   .kv = a->kv + b->kv,
                   .sparse = a->sparse + b->sparse,
                   .segments = {a->segments[0] + b->segments[0], a->segments[1] + b->segments[1]},
-                  .cells = a->cells + b->cells};
+                  .cells = a->cells + b->cells,
+                  .widest = max64(a->widest, b->widest)};
 }
 
 static void walk_in_parallel(plan *p)
@@ -465,14 +502,13 @@ static void walk_in_parallel(plan *p)
         walk_chunk(p, c, &p->marks[c], true);
 }
 
-/* Writes the request's tokens unless they, or earlier ones, are worth more threads. */
+/* Writes the request's tokens unless they, or earlier ones, are worth more threads, as rows of tables may be. */
 static void write_small_run(plan *p, const request *req)
 {
     const int64_t t = req->at.tokens;
     if (p->pending < t || req->q == 0 || t >= p->job->capacity || p->job->padded_requests >= TILED_REQUESTS)
         return;
-    const double cells = req->at.cells + cells_of(p->job, req) * req->q;
-    if (p->threads > 1 && bytes_of(p, (double)(t + req->q), cells) >= PARALLEL_BYTES)
+    if (p->threads > 1 && (p->job->flags & DM_JOB_TABLES || bytes_of(p, (double)(t + req->q), 0) >= PARALLEL_BYTES))
         return;
     const tile all = {0, 0, 0, INT64_MAX};
     write_run(p, &(run){.req = req, .t = t, .n = min64(req->q, p->job->capacity - t)}, &all);
@@ -633,7 +669,7 @@ static void fill_one(const cpu_state *cpu, const dm_job *job)
     p.has_tokens = job->flags & DM_JOB_TOKENS;
     p.has_sums =
         job->flags & DM_JOB_TABLES || job->dsa_cu_seqlens_k || job->schedules[0].table || job->schedules[1].table;
-    p.token_bytes = 20 + (job->flags & DM_JOB_FULL_ROWS ? 4.0 * (double)table_columns(job) : 0);
+    p.token_bytes = 20 + (job->flags & DM_JOB_FULL_ROWS ? 4.0 * (double)declared_columns(job) : 0);
     walk_requests(&p);
     write_pending_tokens(&p);
     const bool narrow = write_ends(&p);
