@@ -226,13 +226,38 @@ static const dlpack_exchange *exchange_of(PyObject *object)
     return e && e->major == DLPACK_MAJOR && e->describe ? e : NULL;
 }
 
+/* object.__dlpack_device__()'s type. */
+static bool ask_device(PyObject *object, const char *name, int *type)
+{
+    PyObject *method = get_attribute(object, "__dlpack_device__");
+    PyObject *device = method ? PyObject_CallNoArgs(method) : NULL;
+    int id;
+    Py_XDECREF(method);
+    if (!device)
+        return exporter_failed(name);
+    const bool known = PyTuple_Check(device) && PyArg_ParseTuple(device, "ii", type, &id);
+    Py_DECREF(device);
+    if (!known)
+        return PyErr_Format(PyExc_TypeError, "%s.__dlpack_device__() did not return two integers", name), false;
+    return true;
+}
+
+/* PyTorch's tensors in pinned memory are the host's, but by __dlpack_device__. */
+static void set_pinned(array *a, int type)
+{
+    if (a->home == HOME_HOST && (type == DLPACK_CUDA_HOST || type == DLPACK_ROCM_HOST))
+        a->home = HOME_PINNED;
+}
+
 static bool import_exchange(const dlpack_exchange *e, PyObject *object, const char *name, array *a)
 {
     dlpack_tensor t;
+    int type;
     if (e->describe(object, &t))
         return exporter_failed(name);
-    if (!describe_tensor(a, name, &t))
+    if (!describe_tensor(a, name, &t) || !ask_device(object, name, &type))
         return false;
+    set_pinned(a, type);
     Py_INCREF(object);
     a->keeper = object;
     return true;
@@ -269,22 +294,14 @@ static bool describe_capsule(array *a, const char *name, PyObject *capsule)
 /* The capsule is kept as it is: whoever owns it gives the tensor back. */
 static bool import_capsule(PyObject *object, const char *name, array *a)
 {
-    PyObject *method = get_attribute(object, "__dlpack_device__");
-    PyObject *device = method ? PyObject_CallNoArgs(method) : NULL;
-    Py_XDECREF(method);
-    int type, id;
-    if (!device)
-        return exporter_failed(name);
-    const bool known = PyTuple_Check(device) && PyArg_ParseTuple(device, "ii", &type, &id);
-    Py_DECREF(device);
-    if (!known)
-        return PyErr_Format(PyExc_TypeError, "%s.__dlpack_device__() did not return two integers", name), false;
-    if (!set_home(a, name, type))
+    int type;
+    if (!ask_device(object, name, &type) || !set_home(a, name, type))
         return false;
     PyObject *capsule = get_capsule(object, a->home == HOME_CUDA || a->home == HOME_HIP);
     if (!capsule)
         return exporter_failed(name);
     if (describe_capsule(a, name, capsule)) {
+        set_pinned(a, type);
         a->keeper = capsule;
         return true;
     }

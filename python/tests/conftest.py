@@ -56,11 +56,29 @@ def find_places():
     return [backend for backend in ("cpu", "cuda", "hip") if backend in ready]
 
 
+def find_devices():
+    """Where PyTorch's tensors may be that fills take; a GPU is "cuda" to it, whoever made it."""
+    import torch
+
+    return ["cpu"] + (["cuda"] if torch.cuda.is_available() and len(find_places()) > 1 else [])
+
+
 def pytest_generate_tests(metafunc):
     if "place" in metafunc.fixturenames:
         metafunc.parametrize("place", find_places(), indirect=True)
+    if "device" in metafunc.fixturenames:
+        metafunc.parametrize("device", find_devices(), indirect=True)
 
 
 @pytest.fixture
 def place(request):
     return Place(request.param)
+
+
+@pytest.fixture
+def device(request):
+    """Makes it the device of every tensor that the test makes."""
+    import torch
+
+    with torch.device(request.param):
+        yield request.param

@@ -48,6 +48,7 @@ def test_everything_is_documented():
 
 
 def test_stubs_agree_with_the_package(tmp_path):
+    pytest.importorskip("mypy")
     # A library, no module; and what only type checkers import.
     (tmp_path / "allowed").write_text("draftmeta.libdraftmeta\ndraftmeta.sglang.Tensor\ndraftmeta.vllm.Tensor\n")
     (tmp_path / "mypy.ini").write_text("[mypy]\n[mypy-torch.*]\nfollow_imports = skip\n")  # it is large
@@ -57,6 +58,7 @@ def test_stubs_agree_with_the_package(tmp_path):
 
 
 def test_typed_programs_are_checked(tmp_path):
+    pytest.importorskip("mypy")
     program = (ROOT / "examples/fill.py").read_text()
     (tmp_path / "good.py").write_text(program)
     (tmp_path / "bad.py").write_text(program.replace("extend_len=2", 'extend_len="2"'))

@@ -1,6 +1,6 @@
 """draftmeta.sglang against a naive reference, and against SGLang's own kernels where they are at hand.
 
-The latter need an unpacked wheel of SGLang 0.5.23 in DRAFTMETA_SGLANG, triton and TRITON_INTERPRET=1.
+The latter need an unpacked wheel of SGLang 0.5.23 in DRAFTMETA_SGLANG and triton, and on the host TRITON_INTERPRET=1.
 """
 
 import random
@@ -10,6 +10,8 @@ from engines import POISON, ceil_div, ints, load, poisoned, schedule, torch
 
 from draftmeta import Error
 from draftmeta import sglang as dsa
+
+pytestmark = pytest.mark.usefixtures("device")
 
 ROWS, WIDTH = 9, 300
 
@@ -24,10 +26,10 @@ class Step:
         self.bs, self.tokens = len(lengths), sum(queries)
         self.seq_lens = ints(*lengths, dtype=dtype)
         self.pool = ints(*(draw.randrange(ROWS) for _ in lengths), dtype=torch.int64)
-        pages = torch.randperm(ROWS * WIDTH, generator=torch.Generator().manual_seed(seed))[
-            : ROWS * ceil_div(WIDTH, 64)
-        ].view(ROWS, -1)
-        slots = pages.repeat_interleave(64, 1)[:, :WIDTH] * 64 + torch.arange(WIDTH) % 64
+        pages = torch.randperm(
+            ROWS * WIDTH, generator=torch.Generator("cpu").manual_seed(seed), device="cpu"
+        )[: ROWS * ceil_div(WIDTH, 64)].view(ROWS, -1)
+        slots = pages.to(self.pool.device).repeat_interleave(64, 1)[:, :WIDTH] * 64 + torch.arange(WIDTH) % 64
         self.req_to_token = slots.int().contiguous()
         self.outputs = dict(
             cache_seqlens=poisoned(self.bs + 1),
@@ -329,13 +331,13 @@ def test_buffers_are_not_kept_and_fills_are_bounded(monkeypatch):
     assert not any(ref() is not None for ref in dead)
 
 
-def test_it_says_that_it_is_in_use(monkeypatch, capfd):
+def test_it_says_that_it_is_in_use(monkeypatch, capfd, device):
     monkeypatch.setenv("DRAFTMETA_VERBOSE", "1")
     monkeypatch.setattr(dsa, "_calls", dsa._bound.Calls("draftmeta.sglang"))
     decode(Step(LENGTHS, [1] * 7))
     decode(Step(LENGTHS, [1] * 7))
     said = capfd.readouterr().err
-    assert said.startswith("draftmeta.sglang.fused_dsa_decode_metadata is in use, on cpu:0, process ")
+    assert said.startswith(f"draftmeta.sglang.fused_dsa_decode_metadata is in use, on {device}:0, process ")
     assert said.count("\n") == 1
     assert dsa.calls() == {"fused_dsa_decode_metadata": 2}
 

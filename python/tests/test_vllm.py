@@ -1,5 +1,5 @@
 """draftmeta.vllm against the formulas of vLLM 0.33's indexer, written in PyTorch, and against its own kernel where it is
-at hand: that needs an unpacked wheel in DRAFTMETA_VLLM, triton and TRITON_INTERPRET=1.
+at hand: that needs an unpacked wheel in DRAFTMETA_VLLM and triton, and on the host TRITON_INTERPRET=1.
 """
 
 import types
@@ -8,6 +8,8 @@ import pytest
 from engines import POISON, ceil_div, ints, load, poisoned, schedule, torch
 
 from draftmeta import vllm as indexer
+
+pytestmark = pytest.mark.usefixtures("device")
 
 CAPACITY, WIDTH, BLOCK = 40, 9, 64
 
