@@ -161,7 +161,16 @@ class HostTimer:
         self.c = ctypes.CDLL(str(built))
         pointer = ctypes.c_void_p
         self.c.host_time_ns.argtypes = [pointer, pointer, pointer, ctypes.c_int, pointer, ctypes.c_int]
-        self.c.host_time_ns.restype = ctypes.c_double
+        self.c.launch_time_ns.argtypes = [
+            pointer,
+            pointer,
+            ctypes.c_uint,
+            ctypes.c_uint,
+            pointer,
+            pointer,
+            ctypes.c_int,
+        ]
+        self.c.host_time_ns.restype = self.c.launch_time_ns.restype = ctypes.c_double
 
     def us(self, library, descs, stream, calls):
         """Microseconds a call."""
@@ -170,4 +179,14 @@ class HostTimer:
         ns = self.c.host_time_ns(fill, library.context, list_of, len(descs), stream, calls)
         if ns < 0:
             library.must(-int(ns))
+        return ns / 1e3
+
+    def launch_us(self, driver, kernel, blocks, threads, stream, calls):
+        """Microseconds a launch of a kernel that looks at none of its parameters, which are pointers."""
+        values = (ctypes.c_void_p * 8)()
+        params = (ctypes.c_void_p * 8)(*[ctypes.addressof(values)] * 8)
+        launch = ctypes.cast(driver.cuLaunchKernel, ctypes.c_void_p)
+        ns = self.c.launch_time_ns(launch, kernel, blocks, threads, params, stream, calls)
+        if ns < 0:
+            raise Error(f"cuLaunchKernel: error {-int(ns)}")
         return ns / 1e3

@@ -114,9 +114,17 @@ def bars_of_host(data):
     for peer, limit in (("draftmeta C", 12), ("draftmeta Python", 8)):
         pairs = data.pairs(peer, THEIRS, POINT, stage="host", metric="host_us", pool_size=1)
         worst = min(map(ratio, pairs), default=None)
-        note = f"the worst of {len(pairs)} points"
+        note = f"the worst of {len(pairs)} points" + most_of_host(data, pairs)
         result.append(bar(f"host time of SGLang's call / {peer}'s", limit, worst, note=note))
     return result
+
+
+def most_of_host(data, pairs):
+    """What a call would reach that is nothing but a launch."""
+    launch = [r["median"] for r in data.select(stage="host", peer="a launch")]
+    if not launch or not pairs:
+        return ""
+    return f"; a bare launch of {launch[0]:.2f} us would reach {min(p[2]['median'] for p in pairs) / launch[0]:.1f}x"
 
 
 def bars_of_graphs(data):
@@ -211,12 +219,19 @@ def draw_empty(ax, data):
         ax.axhline(us, color=COLOURS["empty"], ls=":", lw=1.2, label="an empty kernel")
 
 
+def add_legend(ax, size):
+    """Above the lines, for which the logarithmic axis is made longer."""
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high * (high / low) ** 0.35)
+    ax.legend(fontsize=size, loc="upper left", ncol=2)
+
+
 def powers(ax, values, name=tokens):
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.set_xticks(values, [name(v) for v in values])
     ax.minorticks_off()
-    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_major_formatter("{x:,.0f}")
 
 
 def lines(ax, data, x, **wanted):
@@ -248,7 +263,7 @@ def plot_requests(data):
             lines(ax, data, "requests", context=context, width=width)
             powers(ax, values_of(data, "requests"), str)
             axes_of(ax, f"context {tokens(context)}, table {tokens(width)} wide", "requests")
-    axes[0][0].legend(fontsize=8)
+    add_legend(axes[0][0], 7)
     return fig
 
 
@@ -260,7 +275,7 @@ def plot_context(data):
         lines(ax, data, "context", requests=r, width=width)
         powers(ax, values_of(data, "context"))
         axes_of(ax, f"{r} requests, table {tokens(width)} wide", "context (KV tokens)", "time per fill (µs)")
-    axes[0][0].legend(fontsize=7)
+    add_legend(axes[0][0], 6)
     return fig
 
 
@@ -277,7 +292,7 @@ def plot_width(data):
                 draw_line(ax, found, "width", f"{peer}, {requests} requests", COLOURS[colour], f"-{marker}")
         powers(ax, values_of(data, "width"))
         axes_of(ax, f"context {tokens(context)}, static", "columns of req_to_token")
-    axes[0][0].legend(fontsize=7)
+    add_legend(axes[0][0], 6)
     return fig
 
 
@@ -316,6 +331,7 @@ def plot_roofline(data):
 
 
 HOST_ROWS = [
+    ("host", "a launch", None, 1, "a launch of an empty kernel"),
     ("host", "draftmeta C", "draft-extend", 1, "draftmeta, from C"),
     ("host", "draftmeta Python", "draft-extend", 1, "draftmeta, from Python"),
     ("host", "SGLang", "draft-extend", 1, "SGLang, fused kernel"),
@@ -329,8 +345,9 @@ HOST_ROWS = [
 def host_bars(data, requests=64):
     result = []
     for stage, peer, mode, pool, label in HOST_ROWS:
-        found = data.select(stage=stage, peer=peer, metric="host_us", mode=mode, requests=requests)
-        found = [r for r in found if (r["pool_size"] == 1) == (pool == 1)] or []
+        of = {"mode": mode, "requests": requests} if mode else {}
+        found = data.select(stage=stage, peer=peer, metric="host_us", **of)
+        found = [r for r in found if (r.get("pool_size", 1) == 1) == (pool == 1)]
         if found:
             result.append((label, found[0]["median"]))
     return result
@@ -339,7 +356,9 @@ def host_bars(data, requests=64):
 def draw_host(ax, data):
     measured = host_bars(data) or host_bars(data, 3)
     labels, values = [m[0] for m in measured], [m[1] for m in measured]
-    colours = [COLOURS["draftmeta"] if "draftmeta" in label else COLOURS["static"] for label in labels]
+    colours = [
+        COLOURS["draftmeta" if "draftmeta" in x else "empty" if "empty" in x else "static"] for x in labels
+    ]
     ax.barh(labels, values, color=colours)
     for i, value in enumerate(values):
         ax.text(value, i, f" {value:.1f}", va="center", fontsize=9)
@@ -364,7 +383,7 @@ def plot_summary(data):
     powers(left, values_of(data, "requests"), str)
     title = f"On the GPU: context {tokens(context)}, table {tokens(width)} wide"
     axes_of(left, title, "requests")
-    left.legend(fontsize=8)
+    add_legend(left, 8)
     draw_host(right, data)
     return fig
 
@@ -459,7 +478,7 @@ def stage_table(data, stage, metric):
     points = dict.fromkeys(tuple(r.get(k) for k in keys) for r in found)
     value = {(tuple(r.get(k) for k in keys), r["peer"]): r["median"] for r in found}
     shown = [
-        [tokens(v) if k in ("context", "width") else v for k, v in zip(keys, p)]
+        [tokens(v) if k in ("context", "width") and v else "" if v is None else v for k, v in zip(keys, p)]
         for p in sorted(points, key=str)
     ]
     ordered = sorted(points, key=str)
@@ -499,8 +518,9 @@ all of the context; static means 4 new tokens a request, variable 1 to 5; length
 rows have one stride for both widths. Graph time: calls captured one behind the other in one stream, four sets of inputs
 in turns, the L2 cache warm; CUDA events; medians of rounds in which all implementations of a point take turns. Calls slower
 than 0.8 ms a graph take part in fewer rounds. Host time: calls in a row without waiting, four sets of inputs in turns;
-draftmeta C is a loop in C. The empty kernel has 132 x 256 threads. The bytes of a fill are what it writes, and 64 for every
-page whose first slot it reads; a copy's are read and written."""
+draftmeta C is a loop in C. On the CPU each has a turn of samples in a row, of which the first is not counted, once the threads
+of the one before have gone to sleep. The empty kernel has 132 x 256 threads. The bytes of a fill are what it writes,
+and 64 for every page whose first slot it reads; a copy's are read and written."""
 
 
 def page(data, figures):

@@ -57,13 +57,13 @@ class Plan:
         self.some = [1, 64, 1024] if quick else [1, 8, 64, 256, 1024]
         self.steps, self.expands, self.seeds = [8, 64, 256], [3, 32, 256, 1024], [32, 256, 1024]
         self.rounds, self.pool_rows, self.cpu_requests = timing.ROUNDS, 1024, 64
-        self.calls, self.wall_calls = 20, 300
+        self.calls, self.wall_calls, self.turns = 20, 300, (12, 0.05)
         self.copies = [1 << n for n in range(12, 31, 2)]
         if tiny:
             self.requests, self.contexts, self.widths = [1, 3], [K], [2 * K, 4 * K]
             self.some, self.steps, self.expands, self.seeds = [1, 3], [3], [3], [5]
             self.rounds, self.pool_rows, self.copies, self.cpu_requests = 1, 8, [4096], 8
-            self.calls, self.wall_calls = 4, 1
+            self.calls, self.wall_calls, self.turns = 4, 1, (1, 0)
 
     def sweep(self, requests):
         """Coarse first, so that a run that is cut short still covers the range."""
@@ -331,6 +331,15 @@ class Run:
                 self.add_python("host", shape, batches, out, calls, FULL_SET)
                 descs = [self.c.describe(shape, b, self.pool, out) for b in batches]
                 self.add_host_times("host", shape, calls, descs)
+        if self.device == "cuda":
+            timers = {"a launch": self.launch_us}
+            samples = timing.host_times(self.clock, timers, self.plan.calls, self.plan.rounds)
+            self.results.add("host", "a launch", "host_us", samples["a launch"])
+
+    def launch_us(self, calls):
+        """The empty kernel by the driver, which no call with a launch in it can beat."""
+        kernel = peers.empty_kernel[(132,)](self.outputs.schedule, num_warps=8).function
+        return self.timer.launch_us(self.clock.driver, kernel, 132, 256, self.clock.stream(), calls)
 
     def add_python(self, stage, shape, batches, out, calls, keys, schedule=None):
         """draftmeta by its Python package, if that is here."""
@@ -483,7 +492,7 @@ class Run:
             timers["draftmeta cpu"] = lambda n: self.timer.us(self.cpu_library, [desc], None, n)
         if "torch CPU" in calls:
             timers["torch CPU, one thread"] = functools.partial(one_thread, calls["torch CPU"])
-        samples = timing.host_times(timing.Host(), timers, 8, self.plan.rounds)
+        samples = timing.host_times(timing.Host(), timers, 8, self.plan.rounds, *self.plan.turns)
         for peer, values in samples.items():
             self.results.add("cpu", peer, "host_us", values, shape, outputs=outputs)
 

@@ -139,15 +139,18 @@ def calls_us(calls, count):
     return (time.perf_counter_ns() - start) / (turns * len(calls)) / 1e3
 
 
-def host_times(clock, timers, calls, rounds):
-    """Host microseconds a call: timers maps a name to a function of the number of calls."""
+def host_times(clock, timers, calls, rounds, row=1, rest=0):
+    """Host microseconds a call: timers maps a name to a function of the number of calls. row: so many samples of each
+    before the next has its turn, of which the first is not counted if there are several. rest: seconds before a turn, in
+    which the threads of the one before fall asleep."""
     samples = {name: [] for name in timers}
-    for i in range(-min(2, rounds - 1), rounds):
+    for i in range(-min(2, rounds - 1), rounds, row):
         for name, timer in timers.items():
             clock.sync()
-            us = timer(calls)
+            time.sleep(rest)
+            turn = [timer(calls) for _ in range(row)]
             if i >= 0:
-                samples[name].append(us)
+                samples[name] += turn[row > 1 :]
     clock.sync()
     return samples
 
