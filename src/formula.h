@@ -51,7 +51,7 @@ DM_FN int32_t dm_clamp_length(int64_t v, uint32_t flag, uint32_t *flags)
 
 DM_FN int32_t dm_kv_of(const dm_job *job, int64_t seq, uint32_t *flags)
 {
-    if ((uint64_t)seq <= INT32_MAX && job->seq_len_bias >= 0) { /* nearly always, and in 32 bits */
+    if ((uint64_t)seq <= INT32_MAX) { /* nearly always; the bias is not negative, so 32 bits do */
         const uint32_t kv = (uint32_t)seq + (uint32_t)job->seq_len_bias;
         *flags |= kv > INT32_MAX ? DM_REPORT_KV_CLAMPED : 0;
         return kv > INT32_MAX ? INT32_MAX : (int32_t)kv;

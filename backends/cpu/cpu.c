@@ -1,9 +1,9 @@
 /* The CPU backend: memory is the host's, a fill has finished when it returns.
  *
  * A fill walks the requests once. On the way it writes the outputs per request and, as long as there is little to do,
- * the tokens too: a small fill is over then, on the calling thread, with no fork. A large one leaves marks behind, the
- * sums before every chunk of requests, from which any token is found in a few steps: the rest is written in tiles of
- * tokens and columns, in parallel. */
+ * the tokens too: a small fill is over then, on the calling thread, with no fork. Where there are threads to share a
+ * large one, or page tables, it leaves marks behind, the sums before every chunk of requests, from which any token is
+ * found in a few steps: the rest is written in tiles of tokens and columns, in parallel if that is worth it. */
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -422,7 +422,7 @@ static void write_tile(const plan *p, const tile *area)
     write_padding(p, max64(area->t0, p->total), area);
 }
 
-/* Bytes that tokens take, roughly, whose rows have cells live elements. */
+/* Bytes that tokens take, roughly, whose page tables take so many cells (cells_of). */
 static double bytes_of(const plan *p, double tokens, double cells)
 {
     return tokens * p->token_bytes + 4 * cells;

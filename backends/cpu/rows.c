@@ -3,6 +3,7 @@
 #include "rows.h"
 
 enum {
+    LINE_SLOTS = 16,
     MANY_PAGES = 256,
     BATCH = 16, /* of which so many are looked up together, */
     AHEAD = 64  /* and their lines asked for so many pages earlier */
@@ -41,8 +42,8 @@ static void few_pages_by_shift(int32_t *restrict out, int64_t n, const int32_t *
     }
 }
 
-/* Each page is another line of memory, and many are not in a near cache: they are asked for early, as processors do not
- * foresee so wide a step. */
+/* Where each page is another line of memory, many are not in a near cache: they are asked for early, as processors do
+ * not foresee so wide a step. */
 static void many_pages_by_shift(int32_t *restrict out, int64_t n, const int32_t *restrict slots, int shift)
 {
     int64_t i = 0;
@@ -58,7 +59,7 @@ static void pages(int32_t *restrict out, int64_t n, const int32_t *restrict slot
 {
     if ((page_size & (page_size - 1)) == 0) {
         const int shift = __builtin_ctz((unsigned)page_size);
-        if (n < MANY_PAGES)
+        if (n < MANY_PAGES || page_size < LINE_SLOTS)
             few_pages_by_shift(out, n, slots, shift);
         else
             many_pages_by_shift(out, n, slots, shift);

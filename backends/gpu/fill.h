@@ -371,9 +371,8 @@ template <class Int> DM_FN gpu_sums<Int> gpu_gather_shares(const gpu_shares<Int>
 
 /* ---- Row blocks ---- */
 
-/* Those that share the rows of the same requests: blocks, or warps of blocks. Each computes all sums, and writes tokens
- * index, index + count, ... of each request. The first also writes what is per request, and the last what comes behind
- * the last request. */
+/* Those that share the tokens of the same requests: blocks, or warps. Each computes the sums for itself, and writes
+ * tokens index, index + count, ... of each request. */
 typedef struct gpu_slice {
     int index, count;
 } gpu_slice;
@@ -520,7 +519,7 @@ template <class Int> DM_FN void gpu_finish_rows(const dm_job &job, gpu_sums<Int>
         gpu_write_padding(job, total, thread, threads);
 }
 
-/* The block's requests, a tile of one a thread at a time. */
+/* The block's requests, a tile of one a thread at a time. The first slice also writes what is per request. */
 template <class Int>
 DM_FN void gpu_fill_rows(const dm_job &job, const gpu_blocks &blocks, gpu_shares<Int> &shares, int chunk, int index)
 {
@@ -1048,8 +1047,8 @@ DM_FN void gpu_fill_schedule(const dm_job &job, const dm_job_schedule *schedules
 
 /* ---- Few requests ---- */
 
-/* A warp has a lane for each request of the job, so nothing needs a barrier; and the job is of the kind that has
- * kernels of its own, with outputs for tokens. */
+/* A warp has a lane for each request of the job, so rows and tables need no barrier; and the job is of the kind that
+ * has kernels of its own. */
 
 /* The sums of wanted before the request of each lane, and at its end. */
 typedef struct gpu_lane_sums {

@@ -352,6 +352,7 @@ enum {
     TOKENS_OF_SLICE = 2,       /* of a request, that another row block is worth */
     ROWS_OF_PART = 8,          /* the fewest rows for which another team is worth its start */
     MAX_ROW_BLOCKS = 128,
+    FEW_PADDED_TOKENS = 512,
     LENGTHS_BY_WARP_THREADS = 64,
     LENGTHS_BY_WARP = 1024 /* the most requests for that */
 };
@@ -416,7 +417,7 @@ static int64_t plan_schedules(const dm_job *job, unsigned threads, gpu_blocks *b
 }
 
 /* Teams, of so many threads, for the tables from what the host knows: requests and declared widths; what is live shows
- * on the device. */
+ * on the device. Where requests are few, each has teams of its own, on however small a device. */
 static int64_t plan_tables(const gpu_state *gpu, const dm_job *job, unsigned team, gpu_blocks *b)
 {
     b->group = 1;
@@ -424,9 +425,10 @@ static int64_t plan_tables(const gpu_state *gpu, const dm_job *job, unsigned tea
         return 0;
     const int64_t slots = job->page_table_1 ? job->page_table_1_cols : 0,
                   pages = job->page_table ? job->page_table_cols : 0;
-    const int64_t teams = (int64_t)gpu->multiprocessors * (slots ? WIDE_TABLE_THREADS : TABLE_THREADS) / team;
     const int64_t width = slots > pages ? slots : pages;
     const int64_t requests = clamp(job->num_requests, 1, INT32_MAX);
+    const int64_t threads = (int64_t)gpu->multiprocessors * (slots ? WIDE_TABLE_THREADS : TABLE_THREADS);
+    const int64_t teams = clamp(threads / team, requests <= GPU_FEW_REQUESTS ? requests : 1, INT32_MAX);
     b->group = (int32_t)ceil_div(requests, teams);
     b->groups = (int32_t)ceil_div(job->num_requests, b->group);
     b->padding_group = job->flags & DM_JOB_FULL_ROWS && job->padded_tokens;
@@ -454,13 +456,19 @@ static bool is_bounded(const dm_job *job)
            job->page_table_bound <= INT32_MAX && job->source_stride <= INT32_MAX && job->source_rows <= INT32_MAX;
 }
 
+/* Whether a warp has a lane for each request, and is quick to write the padding alone. */
+static bool is_few(const dm_job *job)
+{
+    return job->padded_requests <= GPU_FEW_REQUESTS && job->padded_tokens <= FEW_PADDED_TOKENS;
+}
+
 static kernel kernel_for(const dm_job *job)
 {
     const bool schedules = job->schedules[0].table || job->schedules[1].table;
     const bool plain = job->page_shift >= 0 && !job->page_table_1 && is_bounded(job);
     const bool has_masks = !(job->pool_size & (job->pool_size - 1));
     if (plain && has_masks && (job->flags & ~(uint32_t)GPU_SET_FREE) == GPU_SET_FIXED)
-        return job->padded_requests <= GPU_FEW_REQUESTS ? FILL_FEW : job->pool_size == 1 ? FILL_SET : FILL_POOLS;
+        return is_few(job) ? FILL_FEW : job->pool_size == 1 ? FILL_SET : FILL_POOLS;
     if (plain && (job->flags & ~(uint32_t)GPU_LENGTHS_FREE) == GPU_LENGTHS_FIXED && !schedules && job->pool_size == 1 &&
         !job->padded_tokens)
         return FILL_LENGTHS;

@@ -10,7 +10,8 @@ enum {
     GPU_SMALL_REQUESTS = 512,
     GPU_FEW_REQUESTS = 32, /* for each of which a warp of any GPU has a lane; in blocks of */
     GPU_FEW_THREADS = 128,
-    GPU_TEAM = 64 /* threads that write rows of one request: full warps, whatever their size */
+    GPU_TEAM = 64 /* threads that write rows of one request, full warps, whatever their size; where requests are few,
+                     whole blocks do */
 };
 
 /* The blocks of one job, in this order: rows (chunks << slice_shift), schedules, tables. Counts that a block's number
