@@ -365,6 +365,7 @@ static void see_scalars(const dm_fill_desc *d)
     saw("pool_size 4", dsa && d->pool_size == 4);
     saw("pool_size 64", dsa && d->pool_size == 64);
     saw("pool_size odd", dsa && d->pool_size > 1 && d->pool_size % 2 == 1);
+    saw("an engine's set", !d->report && d->dsa_cu_seqlens_k.data && d->page_table.data && !d->page_table_1.data);
     saw("pool_size over topk", dsa && d->pool_size > d->topk);
     saw("context per request", d->context_lens.data != NULL && d->flags & DM_FILL_CONTEXT_PER_REQUEST);
     saw("context per token", d->context_lens.data != NULL && !(d->flags & DM_FILL_CONTEXT_PER_REQUEST));

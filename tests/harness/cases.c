@@ -34,6 +34,8 @@ enum {
     WANT_BITS = 13,
     WANT_ALL = (1 << WANT_BITS) - 1,
     WANT_TABLES = WANT_TABLE_1 | WANT_TABLE,
+    WANT_ENGINES_LENGTHS = WANT_EXPANDED | WANT_DSA,
+    WANT_ENGINES_SET = WANT_ENGINES_LENGTHS | WANT_DSA_PREFIX | WANT_CACHE | WANT_CU_K | WANT_TABLE,
     WANT_PER_TOKEN = WANT_EXPANDED | WANT_DSA | WANT_DSA_PREFIX | WANT_TOKEN_TO_REQ | WANT_CONTEXT | WANT_TABLES
 };
 
@@ -51,7 +53,9 @@ typedef struct plan {
 
 typedef struct maker {
     rng r;
-    rng context; /* what draw_context draws, so that fills without such features are as they were before these */
+    rng context; /* what draw_context draws, so that fills without such features are as they were before these, */
+    rng engine;  /* and what draw_engines_set draws */
+    bool like_an_engine; /* fills of the kinds for which GPUs have kernels of their own */
     image *img;
     int desc; /* the descriptor being made */
     case_limits limits;
@@ -231,6 +235,21 @@ static void draw_scalars(maker *m, plan *p, dm_fill_desc *d)
         d->flags |= DM_FILL_CONTEXT_PER_REQUEST;
 }
 
+/* What engines want, on good days and bad. */
+static void draw_engines_set(maker *m, plan *p, dm_fill_desc *d)
+{
+    static const int32_t pools[] = {1, 1, 1, 2, 4, 4, 64, 1 << 30}, pages[] = {1, 16, 64, 64, 128, 1 << 20};
+    rng *r = &m->engine;
+    const unsigned others = p->wants & ~(unsigned)WANT_TABLE_1;
+    const bool lengths = rng_chance(r, 20), alone = rng_chance(r, 60);
+    p->wants = lengths ? WANT_ENGINES_LENGTHS : WANT_ENGINES_SET | (alone ? 0 : others);
+    d->flags &= ~(uint32_t)DM_FILL_FULL_ROWS;
+    d->pool_size = lengths ? 1 : pools[rng_between(r, 0, LENGTH(pools) - 1)];
+    d->page_size = pages[rng_between(r, 0, LENGTH(pages) - 1)];
+    if (!d->topk)
+        d->topk = 2048;
+}
+
 /* Caches that are compressed, or shared by ranks. */
 static void draw_context(maker *m, dm_fill_desc *d)
 {
@@ -238,7 +257,7 @@ static void draw_context(maker *m, dm_fill_desc *d)
     static const int32_t worlds[] = {0, 1, 2, 2, 3, 4, 8, 16, 1000, INT32_MAX};
     static const int32_t parts[] = {0, 0, 1, 2, 3, 16, 64, 64, 256, 1000, 1 << 20, INT32_MAX};
     rng *r = &m->context;
-    if (rng_chance(r, 80))
+    if (rng_chance(r, 80) || m->like_an_engine)
         return;
     if (rng_chance(r, 60))
         d->context_divisor = divisors[rng_between(r, 0, LENGTH(divisors) - 1)];
@@ -257,6 +276,10 @@ static void draw_step(maker *m, plan *p, dm_fill_desc *d)
     p->hostile = draw_hostile(m);
     p->step = (enum step)between(m, 0, NUM_STEPS - 1);
     p->q_type = pick_type(m);
+    if (m->like_an_engine) {
+        p->step = p->step == STEP_START_LOC ? STEP_EXTEND : p->step;
+        p->q_type = DM_INT32;
+    }
     p->max_q = chance(m, 10) ? 0 : between(m, 1, 8);
     d->num_requests = draw_requests(m);
     if (p->step >= STEP_UNIFORM)
@@ -590,7 +613,7 @@ static void make_outputs(maker *m, plan *p, dm_fill_desc *d)
 static void make_report(maker *m, dm_fill_desc *d)
 {
     d->report = NULL;
-    if (chance(m, 15))
+    if (chance(m, 15) || m->like_an_engine)
         return;
     dm_report *earlier = m->desc > 0 ? m->img->descs[between(m, 0, m->desc - 1)].report : NULL;
     if (earlier && chance(m, 60)) {
@@ -634,6 +657,8 @@ static void make_desc(maker *m, plan *p, const dm_fill_desc *first)
         draw_step(m, p, d);
     }
     draw_scalars(m, p, d);
+    if (m->like_an_engine)
+        draw_engines_set(m, p, d);
     draw_context(m, d);
     make_source(m, p, d);
     if (!first) {
@@ -666,11 +691,13 @@ static case_limits limits_or_own(const case_limits *limits)
 
 image *case_make(uint64_t seed, uint64_t index, const case_limits *limits)
 {
-    const uint64_t other_stream = 0x646370; /* far from any index */
+    const uint64_t other_stream = 0x646370, third_stream = 0x656e67; /* far from any index */
     maker m = {.r = rng_seeded(seed, index),
                .context = rng_seeded(seed, index ^ other_stream << 40),
+               .engine = rng_seeded(seed, index ^ third_stream << 40),
                .img = image_new(),
                .limits = limits_or_own(limits)};
+    m.like_an_engine = rng_chance(&m.engine, 12);
     int count = chance(&m, 80) ? 1 : (int)between(&m, 2, chance(&m, 30) ? IMAGE_MAX_DESCS : 3);
     bool siblings = chance(&m, 50);
     plan first = {0}, p;
