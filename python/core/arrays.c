@@ -249,15 +249,26 @@ static void set_pinned(array *a, int type)
         a->home = HOME_PINNED;
 }
 
-static bool import_exchange(const dlpack_exchange *e, PyObject *object, const char *name, array *a)
+static bool describe_exchange(const dlpack_exchange *e, PyObject *object, const char *name, array *a)
 {
     dlpack_tensor t;
     int type;
     if (e->describe(object, &t))
         return exporter_failed(name);
-    if (!describe_tensor(a, name, &t) || !ask_device(object, name, &type))
+    if (!describe_tensor(a, name, &t))
+        return false;
+    if (a->home != HOME_HOST)
+        return true;
+    if (!ask_device(object, name, &type))
         return false;
     set_pinned(a, type);
+    return true;
+}
+
+static bool import_exchange(const dlpack_exchange *e, PyObject *object, const char *name, array *a)
+{
+    if (!describe_exchange(e, object, name, a))
+        return false;
     Py_INCREF(object);
     a->keeper = object;
     return true;
@@ -455,10 +466,9 @@ bool array_import(PyObject *object, const char *name, array *a)
 static bool look_at(PyObject *object, const char *name, array *a)
 {
     const dlpack_exchange *e = exchange_of(object);
-    dlpack_tensor t;
     *a = (array){0};
     if (e)
-        return !e->describe(object, &t) && describe_tensor(a, name, &t);
+        return describe_exchange(e, object, name, a);
     if (!array_import(object, name, a))
         return false;
     Py_CLEAR(a->keeper);
