@@ -148,16 +148,13 @@ class Library:
 
 
 class HostTimer:
-    """host_time.c, built here unless it is there already."""
+    """host_time.c, built here."""
 
     def __init__(self, folder, compiler="cc"):
-        built = Path(folder) / "host_time.so"
-        if not built.exists():
-            command = [compiler, "-std=gnu11", "-O2", "-shared", "-fPIC", "-I", str(ROOT / "include")]
-            built.parent.mkdir(parents=True, exist_ok=True)
-            subprocess.run(
-                command + ["-o", str(built), str(Path(__file__).with_name("host_time.c"))], check=True
-            )
+        built, source = Path(folder) / "host_time.so", Path(__file__).with_name("host_time.c")
+        built.parent.mkdir(parents=True, exist_ok=True)
+        command = [compiler, "-std=gnu11", "-O2", "-shared", "-fPIC", "-I", str(ROOT / "include")]
+        subprocess.run(command + ["-o", str(built), str(source)], check=True)
         self.c = ctypes.CDLL(str(built))
         pointer = ctypes.c_void_p
         self.c.host_time_ns.argtypes = [pointer, pointer, pointer, ctypes.c_int, pointer, ctypes.c_int]

@@ -114,17 +114,18 @@ def bars_of_host(data):
     for peer, limit in (("draftmeta C", 12), ("draftmeta Python", 8)):
         pairs = data.pairs(peer, THEIRS, POINT, stage="host", metric="host_us", pool_size=1)
         worst = min(map(ratio, pairs), default=None)
-        note = f"the worst of {len(pairs)} points" + most_of_host(data, pairs)
+        note = f"the worst of {len(pairs)} points" + most_of_host(data)
         result.append(bar(f"host time of SGLang's call / {peer}'s", limit, worst, note=note))
     return result
 
 
-def most_of_host(data, pairs):
+def most_of_host(data):
     """What a call would reach that is nothing but a launch."""
-    launch = [r["median"] for r in data.select(stage="host", peer="a launch")]
-    if not launch or not pairs:
+    bare = data.pairs("a launch", THEIRS, POINT, stage="host", metric="host_us", pool_size=1)
+    if not bare:
         return ""
-    return f"; a bare launch of {launch[0]:.2f} us would reach {min(p[2]['median'] for p in pairs) / launch[0]:.1f}x"
+    least = min(bare, key=ratio)
+    return f"; a bare launch of {least[1]['median']:.2f} us would reach {ratio(least):.1f}x"
 
 
 def bars_of_graphs(data):
@@ -331,7 +332,7 @@ def plot_roofline(data):
 
 
 HOST_ROWS = [
-    ("host", "a launch", None, 1, "a launch of an empty kernel"),
+    ("host", "a launch", "draft-extend", 1, "a launch of an empty kernel"),
     ("host", "draftmeta C", "draft-extend", 1, "draftmeta, from C"),
     ("host", "draftmeta Python", "draft-extend", 1, "draftmeta, from Python"),
     ("host", "SGLang", "draft-extend", 1, "SGLang, fused kernel"),
@@ -345,9 +346,8 @@ HOST_ROWS = [
 def host_bars(data, requests=64):
     result = []
     for stage, peer, mode, pool, label in HOST_ROWS:
-        of = {"mode": mode, "requests": requests} if mode else {}
-        found = data.select(stage=stage, peer=peer, metric="host_us", **of)
-        found = [r for r in found if (r.get("pool_size", 1) == 1) == (pool == 1)]
+        found = data.select(stage=stage, peer=peer, metric="host_us", mode=mode, requests=requests)
+        found = [r for r in found if (r["pool_size"] == 1) == (pool == 1)]
         if found:
             result.append((label, found[0]["median"]))
     return result
@@ -478,7 +478,7 @@ def stage_table(data, stage, metric):
     points = dict.fromkeys(tuple(r.get(k) for k in keys) for r in found)
     value = {(tuple(r.get(k) for k in keys), r["peer"]): r["median"] for r in found}
     shown = [
-        [tokens(v) if k in ("context", "width") and v else "" if v is None else v for k, v in zip(keys, p)]
+        [tokens(v) if k in ("context", "width") else v for k, v in zip(keys, p)]
         for p in sorted(points, key=str)
     ]
     ordered = sorted(points, key=str)
@@ -519,7 +519,7 @@ rows have one stride for both widths. Graph time: calls captured one behind the 
 in turns, the L2 cache warm; CUDA events; medians of rounds in which all implementations of a point take turns. Calls slower
 than 0.8 ms a graph take part in fewer rounds. Host time: calls in a row without waiting, four sets of inputs in turns;
 draftmeta C is a loop in C. On the CPU each has a turn of samples in a row, of which the first is not counted, once the threads
-of the one before have gone to sleep. The empty kernel has 132 x 256 threads. The bytes of a fill are what it writes,
+of the one before have gone to sleep; so threads are awake in all that count. The empty kernel has 132 x 256 threads. The bytes of a fill are what it writes,
 and 64 for every page whose first slot it reads; a copy's are read and written."""
 
 
