@@ -77,13 +77,13 @@ extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS)
     gpu_fill_lengths(lengths);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 4)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 2)
     draftmeta_fill_set(const __grid_constant__ gpu_launch launch)
 {
     gpu_fill_set<false>(launch);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 4)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 2)
     draftmeta_fill_pools(const __grid_constant__ gpu_launch launch)
 {
     gpu_fill_set<true>(launch);
@@ -101,7 +101,7 @@ extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 2)
     gpu_fill_many(launch);
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 4)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 2)
     draftmeta_fill_many_sets(const __grid_constant__ gpu_launch_many launch)
 {
     gpu_fill_many_sets(launch);

@@ -6,9 +6,8 @@
 #define __grid_constant__
 #endif
 
-/* For AMD waves of a SIMD, for NVIDIA blocks of a multiprocessor, which comes to the same. The kernels for jobs of any
- * kind need more registers. */
-enum { GPU_LEAST_RESIDENT = 4, GPU_LEAST_RESIDENT_ANY = 2 };
+/* For AMD waves of a SIMD, for NVIDIA blocks of a multiprocessor, which comes to the same. */
+enum { GPU_LEAST_RESIDENT = 2 };
 
 #define DM_FN static __device__ __forceinline__
 
@@ -72,7 +71,7 @@ template <class Launch> DM_FN const Launch &gpu_where_used(const Launch &launch)
 #endif
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT_ANY)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
     draftmeta_fill(const __grid_constant__ gpu_launch launch)
 {
     gpu_fill_any(gpu_where_used(launch));
@@ -91,7 +90,7 @@ extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT
 }
 
 /* For jobs of any kind: what is known of these jobs costs more scalar registers than it saves. */
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT_ANY)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
     draftmeta_fill_pools(const __grid_constant__ gpu_launch launch)
 {
     gpu_fill_any(gpu_where_used(launch));
@@ -103,7 +102,7 @@ extern "C" __global__ void __launch_bounds__(GPU_FEW_THREADS)
     gpu_fill_few(gpu_where_used(launch));
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT_ANY)
+extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
     draftmeta_fill_many(const __grid_constant__ gpu_launch_many launch)
 {
     gpu_fill_many(gpu_where_used(launch));
