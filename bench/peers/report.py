@@ -517,10 +517,10 @@ the contract in draftmeta.h) over poisoned outputs before it is timed, and what 
 all of the context; static means 4 new tokens a request, variable 1 to 5; lengths are int64, page 64, top-k 2048; the pool's
 rows have one stride for both widths. Graph time: calls captured one behind the other in one stream, four sets of inputs
 in turns, the L2 cache warm; CUDA events; medians of rounds in which all implementations of a point take turns. Calls slower
-than 0.8 ms a graph take part in fewer rounds. Host time: calls in a row without waiting, four sets of inputs in turns;
-draftmeta C is a loop in C. On the CPU each has a turn of samples in a row, of which the first is not counted, once the threads
-of the one before have gone to sleep; so threads are awake in all that count. The empty kernel has 132 x 256 threads. The bytes of a fill are what it writes,
-and 64 for every page whose first slot it reads; a copy's are read and written."""
+than 0.8 ms a graph take part in fewer rounds. Host time: calls in a row without waiting, four sets of inputs in turns,
+20 that are not counted and 20 that are; draftmeta C is a loop in C. On the CPU each has a turn of samples in a row, of which
+the first is not counted, once the threads of the one before have gone to sleep; so threads are awake in all that count. The
+empty kernel has 132 x 256 threads. The bytes of a fill are what it writes, and 64 for every page whose first slot it reads; a copy's are read and written."""
 
 
 def page(data, figures):
