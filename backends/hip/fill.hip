@@ -89,11 +89,10 @@ extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT
     gpu_fill_set<false>(gpu_where_used(launch));
 }
 
-/* For jobs of any kind: what is known of these jobs costs more scalar registers than it saves. */
 extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
     draftmeta_fill_pools(const __grid_constant__ gpu_launch launch)
 {
-    gpu_fill_any(gpu_where_used(launch));
+    gpu_fill_set<true>(gpu_where_used(launch));
 }
 
 extern "C" __global__ void __launch_bounds__(GPU_FEW_THREADS)
