@@ -1375,6 +1375,20 @@ START_TEST(rows_are_read_beyond_2_31_elements)
     fill_by_hand(&d);
     expect("page_table_1", d.page_table_1.data, INTS(1000000, 1000001, 1000002, x));
     expect_nothing_else();
+    d.page_table_1 = (dm_table){0}; /* and by the kernel for what engines ask for */
+    d.topk = 2;
+    d.page_size = 1;
+    d.page_table = (dm_table){output(4).data, 1, 4, 0, DM_INT32};
+    d.seqlens_expanded = output(1), d.dsa_cache_seqlens = output(1), d.dsa_cu_seqlens_k = output(2);
+    d.cache_seqlens = output(1), d.cu_seqlens_k = output(2);
+    fill_by_hand(&d);
+    expect("page_table", d.page_table.data, INTS(1000000, 1000001, 1000002, x));
+    expect("seqlens_expanded", d.seqlens_expanded.data, INTS(3));
+    expect("dsa_cache_seqlens", d.dsa_cache_seqlens.data, INTS(2));
+    expect("dsa_cu_seqlens_k", d.dsa_cu_seqlens_k.data, INTS(0, 2));
+    expect("cache_seqlens", d.cache_seqlens.data, INTS(3));
+    expect("cu_seqlens_k", d.cu_seqlens_k.data, INTS(0, 3));
+    expect_nothing_else();
     ck_assert_int_eq(dm_free(ctx, table), DM_OK);
 }
 END_TEST
