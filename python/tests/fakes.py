@@ -3,7 +3,9 @@
 import ctypes
 
 import draftmeta
-import numpy as np
+import pytest
+
+np = pytest.importorskip("numpy")
 
 CPU, CUDA, CUDA_HOST, METAL, ROCM = 1, 2, 3, 8, 10
 

@@ -5,8 +5,9 @@ import time
 from types import SimpleNamespace
 
 import draftmeta
-import numpy as np
 import pytest
+
+np = pytest.importorskip("numpy")
 
 LENS = np.array([5, 9], np.int32)
 TABLE = np.zeros((3, 2), np.int32)

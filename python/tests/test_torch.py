@@ -1,9 +1,9 @@
 """PyTorch: tensors, operators under torch.compile, CUDA graphs, streams."""
 
 import draftmeta
-import numpy as np
 import pytest
 
+np = pytest.importorskip("numpy")
 torch = pytest.importorskip("torch")
 import draftmeta.torch as ops  # noqa: E402
 
