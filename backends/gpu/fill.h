@@ -590,6 +590,16 @@ typedef struct gpu_part {
     int32_t row, down;
 } gpu_part;
 
+/* That of thread number thread of a team of so many. */
+DM_FN gpu_part gpu_part_of(const gpu_blocks &blocks, int team, int thread, int threads)
+{
+    const int columns = team & ((1 << blocks.column_shift) - 1);
+    const int rows = team >> blocks.column_shift & ((1 << blocks.row_shift) - 1);
+    const int lanes = 1 << blocks.lane_shift, down = threads >> blocks.lane_shift;
+    return gpu_part{(uint32_t)(columns * lanes + (thread & (lanes - 1))), (uint32_t)lanes << blocks.column_shift,
+                    rows * down + (thread >> blocks.lane_shift), down << blocks.row_shift};
+}
+
 /* The rows of one request: count, from token t on. */
 typedef struct gpu_rows {
     int64_t t, count;
@@ -759,12 +769,8 @@ template <class Int>
 DM_FN void gpu_fill_tables(const dm_job &job, const gpu_blocks &blocks, gpu_shares<Int> &shares, int block)
 {
     const int part_shift = blocks.column_shift + blocks.row_shift, teams = (int)blockDim.x / GPU_TEAM;
-    const int team = block * teams + (int)threadIdx.x / GPU_TEAM, thread = (int)threadIdx.x % GPU_TEAM;
-    const int columns = team & ((1 << blocks.column_shift) - 1);
-    const int rows = (team & ((1 << part_shift) - 1)) >> blocks.column_shift;
-    const int lanes = 1 << blocks.lane_shift, down = GPU_TEAM >> blocks.lane_shift;
-    const gpu_part part = {(uint32_t)(columns * lanes + (thread & (lanes - 1))), (uint32_t)lanes << blocks.column_shift,
-                           rows * down + (thread >> blocks.lane_shift), down << blocks.row_shift};
+    const int team = block * teams + (int)threadIdx.x / GPU_TEAM;
+    const gpu_part part = gpu_part_of(blocks, team, (int)threadIdx.x % GPU_TEAM, GPU_TEAM);
     const int64_t first = (int64_t)(team >> part_shift) * blocks.group;
     const int64_t end = gpu_min(first + blocks.group, job.num_requests);
     const int32_t from = (int32_t)gpu_min(first, job.num_requests);
@@ -1092,12 +1098,7 @@ DM_FN void gpu_fill_few_tables(const dm_job &job, const gpu_blocks &blocks, int 
     const int64_t share = job.flags & DM_JOB_EXTEND && lane < r ? dm_raw_q(&job, lane) : 0;
     const gpu_raw_row raw = gpu_load_row(job, r);
     uint32_t flags = 0;
-    const int columns = block & ((1 << blocks.column_shift) - 1);
-    const int rows = block >> blocks.column_shift & ((1 << blocks.row_shift) - 1);
-    const int lanes = 1 << blocks.lane_shift, down = (int)blockDim.x >> blocks.lane_shift;
-    const gpu_part part = {(uint32_t)(columns * lanes + ((int)threadIdx.x & (lanes - 1))),
-                           (uint32_t)lanes << blocks.column_shift,
-                           rows * down + ((int)threadIdx.x >> blocks.lane_shift), down << blocks.row_shift};
+    const gpu_part part = gpu_part_of(blocks, block, (int)threadIdx.x, (int)blockDim.x);
     gpu_pending<GPU_COLUMNS> pending;
     int64_t t = (int64_t)r * job.extend_len;
     gpu_begin_tables(job, r, raw, part, pending);
