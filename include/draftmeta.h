@@ -117,7 +117,7 @@ typedef struct dm_options {
     size_t size;
     const char *backend; /* "cuda", "hip" or "cpu"; NULL: the DRAFTMETA_BACKEND variable, else the first that works */
     int32_t device;      /* ordinal among the backend's devices */
-    int32_t threads;     /* CPU backend: threads of a large fill, at most 1024; 0: OpenMP's choice (OMP_NUM_THREADS) */
+    int32_t threads;     /* CPU backend: the most threads of a fill, up to 1024; 0: OpenMP's choice (OMP_NUM_THREADS) */
 } dm_options;
 
 /* Why a backend can be used or not. Values are pinned. */

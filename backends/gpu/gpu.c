@@ -352,7 +352,7 @@ enum {
     TOKENS_OF_SLICE = 2,       /* of a request, that another row block is worth */
     ROWS_OF_PART = 8,          /* the fewest rows for which another team is worth its start */
     MAX_ROW_BLOCKS = 128,
-    FEW_PADDED_TOKENS = 512,
+    FEW_PADDED_TOKENS = 512, /* the most that one warp writes behind few requests */
     LENGTHS_BY_WARP_THREADS = 64,
     LENGTHS_BY_WARP = 1024 /* the most requests for that */
 };
