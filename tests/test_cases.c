@@ -353,6 +353,15 @@ static void see_schedule(const dm_schedule *s, const dm_fill_desc *d)
                                              d->page_table.data == NULL && d->page_table_1.data == NULL);
 }
 
+/* What engines ask for and nothing else: by chance it would be one case in ten thousands. */
+static bool is_engines_set(const dm_fill_desc *d)
+{
+    const bool set = d->seqlens_expanded.data && d->dsa_cache_seqlens.data && d->dsa_cu_seqlens_k.data &&
+                     d->page_table.data && d->cache_seqlens.data && d->cu_seqlens_k.data;
+    return set && !d->report && !d->page_table_1.data && !d->token_to_req.data && !d->context_lens.data &&
+           !d->cu_seqlens_q.data && !d->num_tokens.data && !d->schedules[0].table.data && !d->schedules[1].table.data;
+}
+
 static void see_scalars(const dm_fill_desc *d)
 {
     const bool dsa = d->dsa_cache_seqlens.data != NULL;
@@ -365,7 +374,7 @@ static void see_scalars(const dm_fill_desc *d)
     saw("pool_size 4", dsa && d->pool_size == 4);
     saw("pool_size 64", dsa && d->pool_size == 64);
     saw("pool_size odd", dsa && d->pool_size > 1 && d->pool_size % 2 == 1);
-    saw("an engine's set", !d->report && d->dsa_cu_seqlens_k.data && d->page_table.data && !d->page_table_1.data);
+    saw("an engine's set alone", is_engines_set(d));
     saw("pool_size over topk", dsa && d->pool_size > d->topk);
     saw("context per request", d->context_lens.data != NULL && d->flags & DM_FILL_CONTEXT_PER_REQUEST);
     saw("context per token", d->context_lens.data != NULL && !(d->flags & DM_FILL_CONTEXT_PER_REQUEST));
