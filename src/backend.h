@@ -17,6 +17,7 @@ typedef struct dm_open_args {
     const char *library; /* driver library to open instead of the system's, or NULL */
     int32_t device;
     int32_t threads;
+    bool graphs; /* launches may be made as graphs */
 } dm_open_args;
 
 /* The core checks every argument before it calls; all slots are there in every backend. state is what open made. */

@@ -55,10 +55,12 @@ typedef struct dm_job_schedule {
     int32_t step_shift; /* step is 1 << step_shift, or step_shift is -1 */
     uint32_t flags;
     dm_shard shard;
+    int32_t zero;
 } dm_job_schedule;
 
-/* Pointers are device addresses; NULL outputs are not wanted. Strides are in elements. A kernel waits for each line of
- * 64 bytes of its parameter that it is the first to touch: what is used together stands together. */
+/* Without padding, so that equal jobs are equal bytes: zero is in its place. Pointers are device addresses; NULL
+ * outputs are not wanted. Strides are in elements. A kernel waits for each line of 64 bytes of its parameter that it is
+ * the first to touch: what is used together stands together. */
 typedef struct dm_job {
     uint32_t flags;
     int32_t num_requests;
@@ -78,7 +80,7 @@ typedef struct dm_job {
     int32_t page_size, page_shift; /* page_size is 1 << page_shift, or page_shift is -1 */
 
     /* What rows need besides */
-    int32_t seq_len_bias, topk, pool_size;
+    int32_t seq_len_bias, topk, pool_size, zero;
     int64_t padded_tokens;
     int32_t *seqlens_expanded, *dsa_cache_seqlens, *dsa_cu_seqlens_k, *cache_seqlens, *cu_seqlens_k;
     int32_t *token_to_req, *context_lens, *cu_seqlens_q, *num_tokens;

@@ -14,7 +14,7 @@ static const dm_backend *const backends[] = {&dm_backend_cuda, &dm_backend_hip, 
 enum { NUM_BACKENDS = sizeof backends / sizeof *backends };
 
 static const char *const variables[] = {
-    "DRAFTMETA_BACKEND",     "DRAFTMETA_CHECK", "DRAFTMETA_CUDA_LIBRARY",
+    "DRAFTMETA_BACKEND",     "DRAFTMETA_CHECK", "DRAFTMETA_CUDA_LIBRARY", "DRAFTMETA_GRAPHS",
     "DRAFTMETA_HIP_LIBRARY", "DRAFTMETA_LOG",   "DRAFTMETA_REQUIRE", /* read by the test suites */
 };
 
@@ -57,6 +57,7 @@ static void warn_about_variables_once(void)
             dm_warn("unknown variable %.*s is ignored", (int)length, *entry);
     }
     warn_unless_0_or_1("DRAFTMETA_CHECK");
+    warn_unless_0_or_1("DRAFTMETA_GRAPHS");
     warn_unless_0_or_1("DRAFTMETA_LOG");
 }
 
@@ -65,6 +66,12 @@ static const char *variable(const char *name)
 {
     const char *value = name ? getenv(name) : NULL;
     return value && *value ? value : NULL;
+}
+
+static bool is_on(const char *name, bool unless_set)
+{
+    const char *value = variable(name);
+    return value ? strcmp(value, "0") != 0 : unless_set;
 }
 
 static dm_status check_library_variables(void)
@@ -142,8 +149,8 @@ dm_status dm_registry_choose(const char *name, dm_choice *choice)
     const dm_status status = check_library_variables();
     if (status != DM_OK)
         return status;
-    const char *flag = variable("DRAFTMETA_CHECK");
-    choice->check = flag && strcmp(flag, "0") != 0;
+    choice->check = is_on("DRAFTMETA_CHECK", false);
+    choice->args.graphs = is_on("DRAFTMETA_GRAPHS", true);
     if (name) {
         const dm_backend *found = find(name);
         if (!found)

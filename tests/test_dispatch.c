@@ -427,11 +427,13 @@ START_TEST(doubtful_variables_warn_once)
 {
     set("DRAFTMETA_FOO", "1");
     set("DRAFTMETA_CHECK", "banana");
+    set("DRAFTMETA_GRAPHS", "off");
     set("DRAFTMETA_LOG", "yes");
     const outcome o = warnings();
-    ck_assert_int_eq(count_of(o.printed, "\n"), 3);
+    ck_assert_int_eq(count_of(o.printed, "\n"), 4);
     ck_assert_int_eq(count_of(o.printed, "unknown variable DRAFTMETA_FOO"), 1);
     ck_assert_int_eq(count_of(o.printed, "DRAFTMETA_CHECK is \"banana\""), 1);
+    ck_assert_int_eq(count_of(o.printed, "DRAFTMETA_GRAPHS is \"off\""), 1);
     ck_assert_int_eq(count_of(o.printed, "DRAFTMETA_LOG is \"yes\""), 1);
 }
 END_TEST
@@ -440,6 +442,7 @@ START_TEST(good_variables_do_not_warn)
 {
     set("DRAFTMETA_BACKEND", "cpu");
     set("DRAFTMETA_CHECK", "1");
+    set("DRAFTMETA_GRAPHS", "0");
     set("DRAFTMETA_LOG", "1");
     set("DRAFTMETALS", "1"); /* somebody else's */
     const outcome o = warnings();

@@ -2,6 +2,7 @@
 #include "gpu.h"
 
 #include "launch.h"
+#include "repeat.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -35,6 +36,7 @@ struct gpu_state {
     void *module;
     void *kernels[NUM_KERNELS];
     int multiprocessors;
+    gpu_repeats *repeats; /* NULL: this vendor, or the user, goes without */
 };
 
 static const char *words_for(const gpu_driver *driver, int error)
@@ -184,16 +186,24 @@ static int load_code(gpu_state *gpu, const char **doing)
     return error;
 }
 
-static dm_status open_device(gpu_state *gpu, int ordinal)
+static int make_repeats(gpu_state *gpu, bool wanted, const char **doing)
+{
+    *doing = "making graphs";
+    if (!wanted || !gpu->driver.graph_launch)
+        return 0;
+    return gpu_repeats_open(gpu->vendor, &gpu->driver, gpu->kernels[FILL], &gpu->repeats);
+}
+
+static dm_status open_device(gpu_state *gpu, const dm_open_args *args)
 {
     const gpu_driver *driver = &gpu->driver;
     int error = driver->init(0);
     if (!error)
-        error = driver->device_get(&gpu->device, ordinal);
+        error = driver->device_get(&gpu->device, args->device);
     if (!error)
         error = driver->device_attribute(&gpu->multiprocessors, gpu->vendor->multiprocessors_attribute, gpu->device);
     if (!error)
-        error = gpu->vendor->retain(driver, ordinal, gpu->device, &gpu->place);
+        error = gpu->vendor->retain(driver, args->device, gpu->device, &gpu->place);
     if (error)
         return driver_failed(gpu, "opening the device", error);
     void *before;
@@ -201,6 +211,8 @@ static dm_status open_device(gpu_state *gpu, int ordinal)
     if (status == DM_OK) {
         const char *doing;
         error = load_code(gpu, &doing);
+        if (!error)
+            error = make_repeats(gpu, args->graphs, &doing);
         status = leave(gpu, before, doing, error);
     }
     return status;
@@ -218,7 +230,7 @@ dm_status gpu_open(const gpu_vendor *vendor, const dm_open_args *args, void **st
         free(gpu);
         return dm_fail(DM_ERR_NO_BACKEND, "%s", info.reason);
     }
-    const dm_status status = open_device(gpu, args->device);
+    const dm_status status = open_device(gpu, args);
     if (status == DM_OK)
         *state = gpu;
     else
@@ -231,6 +243,7 @@ void gpu_close(void *state)
     gpu_state *gpu = state;
     void *before;
     if (gpu->place && gpu->vendor->enter(&gpu->driver, gpu->place, &before) == 0) {
+        gpu_repeats_close(gpu->repeats);
         if (gpu->module)
             gpu->driver.module_unload(gpu->module);
         gpu->vendor->leave(&gpu->driver, gpu->place, before);
@@ -475,15 +488,15 @@ static kernel kernel_for(const dm_job *job)
     return FILL;
 }
 
-static dm_status launch(const gpu_state *gpu, kernel which, int32_t grid, unsigned threads, void *param,
-                        dm_stream stream)
+static dm_status launch(const gpu_state *gpu, const gpu_call *call, dm_stream stream)
 {
-    void *before, *params[] = {param};
+    void *before, *params[] = {call->param};
     const dm_status status = enter(gpu, &before);
     if (status != DM_OK)
         return status;
-    const int error =
-        gpu->driver.launch(gpu->kernels[which], (unsigned)grid, 1, 1, threads, 1, 1, 0, stream, params, NULL);
+    int error = 0;
+    if (!gpu->repeats || !gpu_repeat(gpu->repeats, call, stream))
+        error = gpu->driver.launch(call->kernel, call->grid, 1, 1, call->threads, 1, 1, 0, stream, params, NULL);
     return leave(gpu, before, "launching the fill", error);
 }
 
@@ -502,8 +515,8 @@ static dm_status fill_lengths(const gpu_state *gpu, const dm_job *job, dm_stream
     };
     param.by_block = job->num_requests > LENGTHS_BY_WARP;
     const unsigned threads = param.by_block ? GPU_FEW_THREADS : LENGTHS_BY_WARP_THREADS;
-    return launch(gpu, FILL_LENGTHS, (int32_t)clamp(ceil_div(job->num_requests, threads), 1, INT32_MAX), threads,
-                  &param, stream);
+    const unsigned grid = (unsigned)clamp(ceil_div(job->num_requests, threads), 1, INT32_MAX);
+    return launch(gpu, &(gpu_call){gpu->kernels[FILL_LENGTHS], grid, threads, &param, sizeof param}, stream);
 }
 
 static dm_status fill_one(const gpu_state *gpu, const dm_job *job, dm_stream stream)
@@ -514,8 +527,8 @@ static dm_status fill_one(const gpu_state *gpu, const dm_job *job, dm_stream str
     gpu_launch param = {.job = *job};
     const unsigned threads = threads_for(job->padded_requests);
     const unsigned team = which == FILL_FEW ? threads : GPU_TEAM;
-    const int32_t grid = plan_blocks(gpu, job, threads, team, &param.blocks);
-    return launch(gpu, which, grid, threads, &param, stream);
+    const unsigned grid = (unsigned)plan_blocks(gpu, job, threads, team, &param.blocks);
+    return launch(gpu, &(gpu_call){gpu->kernels[which], grid, threads, &param, sizeof param}, stream);
 }
 
 static dm_status fill_several(const gpu_state *gpu, const dm_job *jobs, int count, dm_stream stream)
@@ -537,7 +550,8 @@ static dm_status fill_several(const gpu_state *gpu, const dm_job *jobs, int coun
         }
         param.ends[i] = end;
     }
-    return launch(gpu, which, end, threads, &param, stream);
+    const size_t bytes = offsetof(gpu_launch_many, launches) + (size_t)count * sizeof *param.launches;
+    return launch(gpu, &(gpu_call){gpu->kernels[which], (unsigned)end, threads, &param, bytes}, stream);
 }
 
 dm_status gpu_fill(void *state, const dm_job *jobs, int count, dm_stream stream)

@@ -4,6 +4,14 @@
 
 #include "backend.h"
 
+/* CUDA_KERNEL_NODE_PARAMS_v2. */
+typedef struct gpu_kernel_node {
+    void *function;
+    unsigned grid[3], block[3], shared_bytes;
+    void **params, **extra;
+    void *instead_of_function, *context; /* NULL: none; the current one */
+} gpu_kernel_node;
+
 /* A driver's entry points, under the signatures that both vendors have. Results: 0 is success. */
 typedef struct gpu_driver {
     int (*init)(unsigned flags);
@@ -24,6 +32,17 @@ typedef struct gpu_driver {
     int (*address_range)(void **base, size_t *size, void *ptr);
     int (*stream_sync)(void *stream);
     int (*stream_is_capturing)(void *stream, int *capturing);
+    /* For repeat.h; a vendor has all of these or none. */
+    int (*stream_id)(void *stream, unsigned long long *id);
+    int (*stream_priority)(void *stream, int *priority);
+    int (*graph_create)(void **graph, unsigned flags);
+    int (*graph_add_kernel)(void **node, void *graph, void *const *after, size_t count, const gpu_kernel_node *kernel);
+    int (*graph_instantiate)(void **exec, void *graph, unsigned long long flags);
+    int (*graph_upload)(void *exec, void *stream);
+    int (*graph_set_kernel)(void *exec, void *node, const gpu_kernel_node *kernel);
+    int (*graph_launch)(void *exec, void *stream);
+    int (*graph_destroy)(void *graph);
+    int (*exec_destroy)(void *exec);
     /* The words for an error; a vendor has one of these two. */
     int (*error_string)(int error, const char **text);
     const char *(*error_text)(int error);

@@ -86,7 +86,9 @@ int cuLaunchKernel(Handle function, unsigned grid_x, unsigned grid_y, unsigned g
                    unsigned block_y, unsigned block_z, unsigned, Handle stream, void **params, void **extra)
 {
     return enter(__func__, [=] {
-        return driver::launch(function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, stream, params, extra);
+        return driver::launch(
+            {function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, 0, params, extra, nullptr, nullptr},
+            stream);
     });
 }
 
@@ -120,6 +122,21 @@ int cuStreamCreate(Handle *stream, unsigned flags)
     return enter(__func__, [=] { return driver::stream_create(stream, flags); });
 }
 
+int cuStreamCreateWithPriority(Handle *stream, unsigned flags, int priority)
+{
+    return enter(__func__, [=] { return driver::stream_create(stream, flags, priority); });
+}
+
+int cuStreamGetId(Handle stream, unsigned long long *id)
+{
+    return enter(__func__, [=] { return driver::stream_id(stream, id); });
+}
+
+int cuStreamGetPriority(Handle stream, int *priority)
+{
+    return enter(__func__, [=] { return driver::stream_priority(stream, priority); });
+}
+
 int cuStreamDestroy_v2(Handle stream)
 {
     return enter(__func__, [=] { return driver::stream_destroy(stream); });
@@ -143,6 +160,27 @@ int cuStreamBeginCapture_v2(Handle stream, int mode)
 int cuStreamEndCapture(Handle stream, Handle *graph)
 {
     return enter(__func__, [=] { return driver::end_capture(stream, graph); });
+}
+
+int cuGraphCreate(Handle *graph, unsigned)
+{
+    return enter(__func__, [=] { return driver::graph_create(graph); });
+}
+
+int cuGraphAddKernelNode_v2(Handle *node, Handle graph, const Handle *, std::size_t dependencies,
+                            const driver::KernelCall *call)
+{
+    return enter(__func__, [=] { return driver::graph_add_kernel(node, graph, dependencies, call); });
+}
+
+int cuGraphExecKernelNodeSetParams_v2(Handle exec, Handle node, const driver::KernelCall *call)
+{
+    return enter(__func__, [=] { return driver::graph_set_kernel(exec, node, call); });
+}
+
+int cuGraphUpload(Handle exec, Handle stream)
+{
+    return enter(__func__, [=] { return driver::graph_upload(exec, stream); });
 }
 
 int cuGraphInstantiateWithFlags(Handle *exec, Handle graph, unsigned long long)

@@ -79,7 +79,15 @@ int ordinal_set(int ordinal);
 int module_load(Handle *module, const void *image);
 int module_unload(Handle module);
 int module_function(Handle *function, Handle module, const char *name);
-int launch(Handle function, Shape grid, Shape block, Handle stream, void **params, void **extra);
+/* A launch; in memory as CUDA_KERNEL_NODE_PARAMS_v2. */
+struct KernelCall {
+    Handle function;
+    Shape grid, block;
+    unsigned shared_bytes;
+    void **params, **extra;
+    Handle instead_of_function, context;
+};
+int launch(const KernelCall &call, Handle stream);
 
 int mem_alloc(void **ptr, std::size_t bytes);
 int mem_free(void *ptr);
@@ -87,14 +95,20 @@ int copy_in(void *dst, const void *src, std::size_t bytes, Handle stream);
 int copy_out(void *dst, const void *src, std::size_t bytes, Handle stream);
 int address_range(void **base, std::size_t *size, const void *ptr);
 
-int stream_create(Handle *stream, unsigned flags);
+int stream_create(Handle *stream, unsigned flags, int priority = 0);
 int stream_destroy(Handle stream);
 int stream_synchronize(Handle stream);
+int stream_id(Handle stream, unsigned long long *id);
+int stream_priority(Handle stream, int *priority);
 int stream_is_capturing(Handle stream, int *status);
 int begin_capture(Handle stream, int mode);
 int end_capture(Handle stream, Handle *graph);
 
+int graph_create(Handle *graph);
+int graph_add_kernel(Handle *node, Handle graph, std::size_t dependencies, const KernelCall *call);
 int graph_instantiate(Handle *exec, Handle graph);
+int graph_upload(Handle exec, Handle stream);
+int graph_set_kernel(Handle exec, Handle node, const KernelCall *call);
 int graph_launch(Handle exec, Handle stream);
 int graph_destroy(Handle graph);
 int exec_destroy(Handle exec);

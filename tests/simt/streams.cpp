@@ -30,9 +30,18 @@ struct KernelNode {
 
 using Graph = std::vector<KernelNode>;
 
+/* Of a stream: no other has it, not even later. Those of the legacy streams are the devices'. */
+unsigned long long next_id()
+{
+    static unsigned long long last = 1000;
+    return ++last;
+}
+
 struct Stream {
     int device;
     bool is_blocking; /* waits for the legacy stream, and that for it */
+    int priority = 0;
+    unsigned long long id = next_id();
     CaptureStatus status = not_capturing;
     CaptureMode mode = global_mode;
     std::thread::id capturer = {};
@@ -118,6 +127,26 @@ int run_graph(const Graph &graph, int device)
     return success;
 }
 
+int make_node(const KernelCall &call, KernelNode *node)
+{
+    int device;
+    const int error = current_device(&device);
+    if (error)
+        return error;
+    const engine::Kernel *kernel = kernel_of(call.function, device);
+    if (!kernel)
+        return invalid_handle;
+    if (!call.params || !call.params[0] || call.extra || !call.grid.x || call.grid.x > INT32_MAX || !call.block.x)
+        return invalid_value;
+    if (call.grid.y != 1 || call.grid.z != 1 || call.block.y != 1 || call.block.z != 1)
+        return not_supported; /* by the engines */
+    if (call.block.x > kernel->max_threads)
+        return out_of_resources;
+    const char *parameter = static_cast<const char *>(call.params[0]);
+    *node = {call.function, call.grid.x, call.block.x, {parameter, parameter + kernel->parameter_bytes}};
+    return success;
+}
+
 /* Runs the nodes, or adds them to the stream's capture. */
 int enqueue(const Graph &nodes, Handle handle)
 {
@@ -140,18 +169,38 @@ int enqueue(const Graph &nodes, Handle handle)
 
 /* ---- Streams ---- */
 
-int stream_create(Handle *stream, unsigned flags)
+int stream_create(Handle *stream, unsigned flags, int priority)
 {
     int device;
     const int error = current_device(&device);
     if (!error)
-        *stream = streams.add(std::make_unique<Stream>(Stream{device, !(flags & non_blocking)}));
+        *stream = streams.add(std::make_unique<Stream>(Stream{device, !(flags & non_blocking), priority}));
     return error;
 }
 
 int stream_destroy(Handle stream)
 {
     return streams.destroy(stream);
+}
+
+int stream_id(Handle handle, unsigned long long *id)
+{
+    Stream *stream;
+    int device;
+    const int error = find_stream(handle, &stream, &device);
+    if (!error)
+        *id = stream ? stream->id : static_cast<unsigned long long>(device);
+    return error;
+}
+
+int stream_priority(Handle handle, int *priority)
+{
+    Stream *stream;
+    int device;
+    const int error = find_stream(handle, &stream, &device);
+    if (!error)
+        *priority = stream ? stream->priority : 0;
+    return error;
 }
 
 int stream_is_capturing(Handle handle, int *status)
@@ -192,23 +241,11 @@ Live live_streams()
 
 /* ---- Launches ---- */
 
-int launch(Handle function, Shape grid, Shape block, Handle stream, void **params, void **extra)
+int launch(const KernelCall &call, Handle stream)
 {
-    int device;
-    const int error = current_device(&device);
-    if (error)
-        return error;
-    const engine::Kernel *kernel = kernel_of(function, device);
-    if (!kernel)
-        return invalid_handle;
-    if (!params || !params[0] || extra || !grid.x || grid.x > INT32_MAX || !block.x)
-        return invalid_value;
-    if (grid.y != 1 || grid.z != 1 || block.y != 1 || block.z != 1)
-        return not_supported; /* by the engines */
-    if (block.x > kernel->max_threads)
-        return out_of_resources;
-    const char *parameter = static_cast<const char *>(params[0]);
-    return enqueue({{function, grid.x, block.x, {parameter, parameter + kernel->parameter_bytes}}}, stream);
+    KernelNode node;
+    const int error = make_node(call, &node);
+    return error ? error : enqueue({node}, stream);
 }
 
 /* ---- Captures ---- */
@@ -266,6 +303,36 @@ int end_capture(Handle handle, Handle *graph)
 
 /* ---- Graphs ---- */
 
+int graph_create(Handle *graph)
+{
+    *graph = graphs.add(std::make_unique<Graph>());
+    return success;
+}
+
+/* A node's handle is its number, from 1; nodes run in the order in which they were added. */
+int graph_add_kernel(Handle *node, Handle graph, std::size_t dependencies, const KernelCall *call)
+{
+    Graph *found = graphs.find(graph);
+    KernelNode made;
+    if (!found || dependencies != found->size())
+        return invalid_value;
+    const int error = make_node(*call, &made);
+    if (error)
+        return error;
+    found->push_back(made);
+    *node = reinterpret_cast<Handle>(found->size());
+    return success;
+}
+
+int graph_set_kernel(Handle exec, Handle node, const KernelCall *call)
+{
+    Exec *found = execs.find(exec);
+    const auto number = reinterpret_cast<std::uintptr_t>(node);
+    if (!found || !number || number > found->graph.size())
+        return invalid_value;
+    return make_node(*call, &found->graph[number - 1]);
+}
+
 int graph_instantiate(Handle *exec, Handle graph)
 {
     const Graph *found = graphs.find(graph);
@@ -273,6 +340,11 @@ int graph_instantiate(Handle *exec, Handle graph)
         return invalid_value;
     *exec = execs.add(std::make_unique<Exec>(Exec{*found}));
     return success;
+}
+
+int graph_upload(Handle exec, Handle stream)
+{
+    return execs.find(exec) ? check_wait(stream) : invalid_value;
 }
 
 int graph_launch(Handle exec, Handle stream)
