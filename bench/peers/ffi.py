@@ -100,6 +100,16 @@ def describe(schedule=None, **fields):
     return desc
 
 
+def different(descs, least):
+    """At least so many descriptors of which no two are equal: the same fills, but for a topk that is a little larger."""
+    result = []
+    while len(result) < least:
+        for desc in descs:
+            result.append(Desc.from_buffer_copy(desc))
+            result[-1].topk += len(result)
+    return result
+
+
 class Error(Exception):
     pass
 
