@@ -173,3 +173,13 @@ def test_report_of_nothing(tmp_path):
     (tmp_path / "results.json").write_text(json.dumps({**synthetic(), "rows": []}))
     report.write(tmp_path / "results.json", tmp_path / "report")
     assert "not measured" in (tmp_path / "report/report.html").read_text()
+
+
+def test_ratio_of_calls_is_within_rounds():
+    pytest.importorskip("matplotlib")
+    import report
+
+    ours, theirs = (
+        row("host", "any", "host_us", 0, samples=samples) for samples in ([2, 2, 4], [30, 60, 60])
+    )
+    assert report.ratio((None, ours, theirs)) == 15  # and not 60 / 2
