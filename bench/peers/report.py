@@ -79,7 +79,7 @@ def within_rounds(pair, compare):
 
 def ratio(pair):
     _, ours, theirs = pair
-    if ours["metric"] == "host_us":
+    if ours["metric"] != "graph_us":
         return within_rounds(pair, operator.truediv)
     return theirs["median"] / ours["median"]
 
@@ -177,15 +177,13 @@ def bars_of_steps(data):
 
 
 def bars_of_seed(data):
-    rows = {r["peer"]: r["median"] for r in data.select(stage="seed", metric="wall_us", config="the seed's")}
-    theirs, result = rows.get("Triton in place"), []
-    waiting = rows.get("draftmeta C, waiting")
+    rows = {r["peer"]: r for r in data.select(stage="seed", metric="wall_us", config="the seed's")}
+    theirs, waiting, result = rows.get("Triton in place"), rows.get("draftmeta C, waiting"), []
     for peer, limit in (("draftmeta C", 20), ("draftmeta Python", 12)):
-        value = theirs / rows[peer] if theirs and peer in rows else None
-        note = f"{theirs:.1f} us / {rows[peer]:.2f} us" if value else ""
-        note += (
-            f"; waiting for the count {theirs / waiting:.1f}x" if value and waiting and limit == 20 else ""
-        )
+        value = ratio((None, rows[peer], theirs)) if theirs and peer in rows else None
+        note = f"{theirs['median']:.1f} us / {rows[peer]['median']:.2f} us" if value else ""
+        if value and waiting and limit == 20:
+            note += f"; waiting for the count {ratio((None, waiting, theirs)):.1f}x"
         result.append(
             bar(f"the seed's configuration: its in-place version's call / {peer}'s", limit, value, note=note)
         )

@@ -8,6 +8,7 @@ Every implementation is checked against a reference before it is timed. Writes r
 draws everything else from that. --device cpu tries all of it without a GPU; its times mean nothing."""
 
 import argparse
+import collections
 import dataclasses
 import datetime
 import functools
@@ -461,10 +462,14 @@ class Run:
         self.add_python("seed", shape, [batch], out, calls, LENGTHS)
         alone = ("draftmeta", "Triton, its kernel alone")
         self.add_graph_times("seed", shape, {p: calls[p] for p in alone if p in calls}, config=config)
-        for peer, timer in self.timers(calls, [desc]).items():
-            count = self.plan.wall_calls // (6 if peer == "Python loop" and len(extend_list) > 10 else 1) or 1
-            samples = [timing.wall_us(self.clock, timer, count) for _ in range(min(self.plan.rounds, 7))]
-            self.results.add("seed", peer, "wall_us", samples, shape, config=config)
+        timers, samples = self.timers(calls, [desc]), collections.defaultdict(list)
+        for _ in range(min(self.plan.rounds, 7)):
+            for peer, timer in timers.items():
+                long = peer == "Python loop" and len(extend_list) > 10
+                count = self.plan.wall_calls // (6 if long else 1) or 1
+                samples[peer].append(timing.wall_us(self.clock, timer, count))
+        for peer, values in samples.items():
+            self.results.add("seed", peer, "wall_us", values, shape, config=config)
 
     def cpu(self):
         """The same metadata by the CPU's operators, for 64 requests, beside the cpu backend."""
