@@ -155,7 +155,7 @@ END_TEST
 
 /* ---- Instruction sets ------------------------------------------------------------------------------------------ */
 
-enum { MOST = 100, AROUND = 32, PLACES = 17, POISON = -77 };
+enum { MOST = 100, PAGE_ROWS = 3, LONGEST = PAGE_ROWS * (MOST + 4), AROUND = 32, PLACES = 17, POISON = -77 };
 
 static const dm_rows *tables[3];
 static int num_tables;
@@ -181,10 +181,10 @@ static void find_tables(void)
     fflush(stdout);
 }
 
-/* A run of up to MOST elements, place elements behind an aligned one, in poison; want is what it should hold. */
+/* A run of up to LONGEST elements, place elements behind an aligned one, in poison; want is what it should hold. */
 typedef struct run {
-    _Alignas(64) int32_t got[AROUND + PLACES + MOST + AROUND];
-    int32_t want[MOST];
+    _Alignas(64) int32_t got[AROUND + PLACES + LONGEST + AROUND];
+    int32_t want[LONGEST];
     int64_t n, place;
 } run;
 
@@ -270,14 +270,16 @@ static int32_t *make_slots(int64_t n, int32_t page_size, int64_t place, int32_t 
     return slots;
 }
 
+/* One to PAGE_ROWS rows of a table, and what is between them. */
 static void check_pages(const dm_rows *rows, int64_t n, int32_t page_size, int64_t place)
 {
     run w;
     int32_t *memory;
     const int32_t *slots = make_slots(n, page_size, place % 5, &memory);
-    for (int64_t i = 0; i < n; i++)
-        w.want[i] = slots[i * page_size] / page_size;
-    rows->pages(start_run(&w, n, place), n, slots, page_size);
+    const int64_t count = 1 + place % PAGE_ROWS, stride = n + place % 4, all = (count - 1) * stride + n;
+    for (int64_t i = 0; i < all; i++)
+        w.want[i] = i % stride < n ? slots[i % stride * page_size] / page_size : POISON;
+    rows->pages(start_run(&w, all, place), count, stride, n, slots, page_size);
     check_run(&w, "pages");
     free(memory);
 }

@@ -337,14 +337,6 @@ static void write_slot_rows(const plan *p, const run *u, const int32_t *source, 
             zero_rest(rows + i * job->page_table_1_stride, live, c0, min64(c1, job->page_table_1_cols));
 }
 
-static void write_first_page_row(const plan *p, int32_t *row, const int32_t *source, int64_t c, int64_t n)
-{
-    if (p->job->flags & DM_JOB_BLOCK_TABLE)
-        copy_row(row + c, source + c, n);
-    else
-        p->rows->pages(row + c, n, source + c * p->job->page_size, p->job->page_size);
-}
-
 static void write_page_rows(const plan *p, const run *u, const int32_t *source, int64_t live, int64_t c0, int64_t c1)
 {
     const dm_job *job = p->job;
@@ -352,9 +344,11 @@ static void write_page_rows(const plan *p, const run *u, const int32_t *source, 
     const int64_t end = min64(c1, live);
     for (int64_t c = c0; c < end; c += STRIP_COLUMNS) {
         const int64_t n = min64(STRIP_COLUMNS, end - c);
-        write_first_page_row(p, rows, source, c, n);
-        for (int64_t i = 1; i < u->n; i++)
-            copy_row(rows + i * job->page_table_stride + c, rows + c, n);
+        if (!(job->flags & DM_JOB_BLOCK_TABLE))
+            p->rows->pages(rows + c, u->n, job->page_table_stride, n, source + c * job->page_size, job->page_size);
+        else
+            for (int64_t i = 0; i < u->n; i++)
+                copy_row(rows + i * job->page_table_stride + c, source + c, n);
     }
     if (job->flags & DM_JOB_FULL_ROWS)
         for (int64_t i = 0; i < u->n; i++)

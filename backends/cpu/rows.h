@@ -12,8 +12,8 @@ typedef struct dm_rows {
     void (*clipped_ramp)(int32_t *out, int64_t n, int32_t first, int32_t top);
     /* out[i] = value */
     void (*set)(int32_t *out, int64_t n, int32_t value);
-    /* out[i] = slots[i * page_size] / page_size, rounded toward zero */
-    void (*pages)(int32_t *out, int64_t n, const int32_t *slots, int32_t page_size);
+    /* out[r * stride + i] = slots[i * page_size] / page_size, rounded toward zero, for 0 <= r < rows */
+    void (*pages)(int32_t *out, int64_t rows, int64_t stride, int64_t n, const int32_t *slots, int32_t page_size);
 } dm_rows;
 
 extern const dm_rows dm_rows_base, dm_rows_avx2, dm_rows_avx512;
