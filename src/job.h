@@ -46,6 +46,10 @@ typedef struct dm_shard {
     uint32_t round, first, interleave;
 } dm_shard;
 
+/* No padding, so that equal jobs are equal bytes. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic error "-Wpadded"
+
 typedef struct dm_job_schedule {
     int32_t *table; /* NULL: not wanted */
     int32_t slots;
@@ -55,12 +59,11 @@ typedef struct dm_job_schedule {
     int32_t step_shift; /* step is 1 << step_shift, or step_shift is -1 */
     uint32_t flags;
     dm_shard shard;
-    int32_t zero;
+    int32_t unused;
 } dm_job_schedule;
 
-/* Without padding, so that equal jobs are equal bytes: zero is in its place. Pointers are device addresses; NULL
- * outputs are not wanted. Strides are in elements. A kernel waits for each line of 64 bytes of its parameter that it is
- * the first to touch: what is used together stands together. */
+/* Pointers are device addresses; NULL outputs are not wanted. Strides are in elements. A kernel waits for each line of
+ * 64 bytes of its parameter that it is the first to touch: what is used together stands together. */
 typedef struct dm_job {
     uint32_t flags;
     int32_t num_requests;
@@ -80,7 +83,7 @@ typedef struct dm_job {
     int32_t page_size, page_shift; /* page_size is 1 << page_shift, or page_shift is -1 */
 
     /* What rows need besides */
-    int32_t seq_len_bias, topk, pool_size, zero;
+    int32_t seq_len_bias, topk, pool_size, unused;
     int64_t padded_tokens;
     int32_t *seqlens_expanded, *dsa_cache_seqlens, *dsa_cu_seqlens_k, *cache_seqlens, *cu_seqlens_k;
     int32_t *token_to_req, *context_lens, *cu_seqlens_q, *num_tokens;
@@ -94,5 +97,7 @@ typedef struct dm_job {
     uint32_t context_divisor;
     dm_job_schedule schedules[2];
 } dm_job;
+
+#pragma GCC diagnostic pop
 
 #endif

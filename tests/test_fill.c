@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gpu.h"
 #include "spec.h"
 
 #define LENGTH(list) (sizeof(list) / sizeof *(list))
@@ -1393,6 +1394,48 @@ START_TEST(rows_are_read_beyond_2_31_elements)
 }
 END_TEST
 
+/* ---- Streams of a GPU ------------------------------------------------------------------------------------------ */
+
+typedef struct two_streams {
+    gpu_queue *captured, *other;
+    draft_extend captured_call;
+} two_streams;
+
+/* Of each kind twice on the other stream, where the checker fills twice: kernels at first, then what repeats them. */
+static void fill_beside_a_capture(void *arg)
+{
+    const two_streams *s = arg;
+    for (int pool = 1; pool <= 4; pool *= 4)
+        for (int i = 0; i < 2; i++) {
+            mismatch m;
+            fill_spec spec = mixed();
+            spec.pool_size = pool;
+            image *img = spec_image(&spec);
+            const dm_status status = checker_run(against_oracle, img, gpu_queue_stream(s->other), &m, NULL);
+            image_free(img);
+            ck_assert_msg(status == DM_OK && !m.found, "pools of %d, time %d: %s", pool, i, m.text);
+        }
+    const draft_extend *x = &s->captured_call;
+    ck_assert_int_eq(dm_fill_draft_extend(ctx, x->extend, x->seq, x->requests, 16, x->expanded, NULL, 10, NULL,
+                                          gpu_queue_stream(s->captured)),
+                     DM_OK);
+}
+
+START_TEST(fills_repeat_beside_a_capture)
+{
+    two_streams s = {gpu_queue_open(ctx), gpu_queue_open(ctx), example_call()};
+    const fill_spec spec = mixed();
+    check_spec(&spec); /* so that the checker has its memory before the capture */
+    gpu_graph *graph = gpu_graph_capture(s.captured, fill_beside_a_capture, &s);
+    gpu_graph_launch(graph);
+    gpu_queue_wait(s.captured);
+    expect("out_seqlens_expanded", s.captured_call.expanded, INTS(9, 10, 13, 14, 15, 16, 17, 18, 19, 20));
+    gpu_graph_free(graph);
+    gpu_queue_close(s.captured);
+    gpu_queue_close(s.other);
+}
+END_TEST
+
 /* ---- The suite ------------------------------------------------------------------------------------------------- */
 
 static void add_tests(Suite *suite, const char *name, const TTest *const *tests, size_t count)
@@ -1483,8 +1526,10 @@ static Suite *fill_suite(bool on_device)
     add_slow(suite);
     ADD_TESTS(suite, "generated", generated_cases);
     add_large(suite);
-    if (on_device)
+    if (on_device) {
+        ADD_TESTS(suite, "streams", fills_repeat_beside_a_capture);
         add_far_rows(suite);
+    }
     return suite;
 }
 

@@ -70,11 +70,11 @@ static void ask_for_pages(const int32_t *slots, int32_t page_size)
 static void pages(int32_t *restrict out, int64_t rows, int64_t stride, int64_t n, const int32_t *restrict slots,
                   int32_t page_size)
 {
-    const int64_t asked = n >= MANY_PAGES && page_size >= LINE_SLOTS ? n - AHEAD - BATCH : -1;
+    const int64_t last_asking = n >= MANY_PAGES && page_size >= LINE_SLOTS ? n - AHEAD - BATCH : -1;
     int32_t batch[BATCH];
     int64_t c = 0;
     for (; c + BATCH <= n; c += BATCH) {
-        if (c <= asked)
+        if (c <= last_asking)
             ask_for_pages(slots + (c + AHEAD) * page_size, page_size);
         some_pages(batch, BATCH, slots + c * page_size, page_size);
         for (int64_t r = 0; r < rows; r++)

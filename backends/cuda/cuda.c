@@ -23,22 +23,31 @@ static const gpu_symbol symbols[] = {
     {"cuMemGetAddressRange_v2", AT(address_range)},
     {"cuStreamSynchronize", AT(stream_sync)},
     {"cuStreamIsCapturing", AT(stream_is_capturing)},
-    {"cuStreamGetId", AT(stream_id)},
-    {"cuStreamGetPriority", AT(stream_priority)},
-    {"cuGraphCreate", AT(graph_create)},
-    {"cuGraphAddKernelNode_v2", AT(graph_add_kernel)},
-    {"cuGraphInstantiateWithFlags", AT(graph_instantiate)},
-    {"cuGraphUpload", AT(graph_upload)},
-    {"cuGraphExecKernelNodeSetParams_v2", AT(graph_set_kernel)},
-    {"cuGraphLaunch", AT(graph_launch)},
-    {"cuGraphDestroy", AT(graph_destroy)},
-    {"cuGraphExecDestroy", AT(exec_destroy)},
     {"cuDevicePrimaryCtxRetain", AT(context_retain)},
     {"cuDevicePrimaryCtxRelease_v2", AT(context_release)},
     {"cuCtxGetCurrent", AT(context_get)},
     {"cuCtxSetCurrent", AT(context_set)},
 };
+
+static const gpu_symbol graph_symbols[] = {
+    {"cuStreamGetId", AT(graphs.stream_id)},
+    {"cuStreamGetPriority", AT(graphs.stream_priority)},
+    {"cuStreamGetCtx", AT(graphs.stream_context)},
+    {"cuStreamCreate", AT(graphs.stream_create)},
+    {"cuStreamDestroy_v2", AT(graphs.stream_destroy)},
+    {"cuGraphCreate", AT(graphs.create)},
+    {"cuGraphAddKernelNode_v2", AT(graphs.add_kernel)},
+    {"cuGraphDestroy", AT(graphs.destroy)},
+    {"cuGraphInstantiateWithFlags", AT(graphs.instantiate)},
+    {"cuGraphUpload", AT(graphs.upload)},
+    {"cuGraphExecKernelNodeSetParams_v2", AT(graphs.set_kernel)},
+    {"cuGraphLaunch", AT(graphs.launch)},
+    {"cuGraphExecDestroy", AT(graphs.exec_destroy)},
+};
 #undef AT
+
+_Static_assert(sizeof(void *) != 8 || (sizeof(gpu_kernel_node) == 72 && offsetof(gpu_kernel_node, params) == 40),
+               "gpu_kernel_node is not laid out as CUDA_KERNEL_NODE_PARAMS_v2");
 
 /* 13000 is CUDA 13.0. */
 static void format_version(int version, char *text, size_t size)
@@ -80,6 +89,8 @@ static const gpu_vendor vendor = {
     .library = "libcuda.so.1",
     .symbols = symbols,
     .num_symbols = sizeof symbols / sizeof *symbols,
+    .graph_symbols = graph_symbols,
+    .num_graph_symbols = sizeof graph_symbols / sizeof *graph_symbols,
     .image = dm_cuda_image,
     .image_end = dm_cuda_image_end,
     .without_code = "build it where nvcc is found",

@@ -36,7 +36,7 @@ struct gpu_state {
     void *module;
     void *kernels[NUM_KERNELS];
     int multiprocessors;
-    gpu_repeats *repeats; /* NULL: this vendor, or the user, goes without */
+    gpu_repeats *repeats; /* NULL: goes without */
 };
 
 static const char *words_for(const gpu_driver *driver, int error)
@@ -76,7 +76,19 @@ __attribute__((format(printf, 3, 4))) static void set_reason(dm_backend_info *in
     va_end(args);
 }
 
-/* Opens the library and resolves every entry point; NULL, with state and reason in info, if that fails. */
+/* Finds the entry points; returns the first that is missing, or NULL. */
+static const char *resolve(void *library, const gpu_symbol *symbols, size_t count, gpu_driver *driver)
+{
+    for (size_t i = 0; i < count; i++) {
+        void *entry = dlsym(library, symbols[i].name);
+        if (!entry)
+            return symbols[i].name;
+        memcpy((char *)driver + symbols[i].offset, &entry, sizeof entry);
+    }
+    return NULL;
+}
+
+/* Opens the library and finds what must be there; NULL, with state and reason in info, if that fails. */
 static void *load_driver(const gpu_vendor *vendor, const char *path, gpu_driver *driver, dm_backend_info *info)
 {
     void *library = dlopen(path ? path : vendor->library, RTLD_NOW | RTLD_LOCAL);
@@ -88,16 +100,15 @@ static void *load_driver(const gpu_vendor *vendor, const char *path, gpu_driver 
             set_reason(info, DM_BACKEND_DRIVER_FAILED, "driver cannot be opened: %s", message);
         return NULL;
     }
-    for (size_t i = 0; i < vendor->num_symbols; i++) {
-        void *entry = dlsym(library, vendor->symbols[i].name);
-        if (!entry) {
-            set_reason(info, DM_BACKEND_DRIVER_FAILED, "driver %s has no entry point %s", path ? path : vendor->library,
-                       vendor->symbols[i].name);
-            dlclose(library);
-            return NULL;
-        }
-        memcpy((char *)driver + vendor->symbols[i].offset, &entry, sizeof entry);
+    const char *missing = resolve(library, vendor->symbols, vendor->num_symbols, driver);
+    if (missing) {
+        set_reason(info, DM_BACKEND_DRIVER_FAILED, "driver %s has no entry point %s", path ? path : vendor->library,
+                   missing);
+        dlclose(library);
+        return NULL;
     }
+    if (resolve(library, vendor->graph_symbols, vendor->num_graph_symbols, driver))
+        driver->graphs = (gpu_graph_calls){0};
     return library;
 }
 
@@ -186,14 +197,6 @@ static int load_code(gpu_state *gpu, const char **doing)
     return error;
 }
 
-static int make_repeats(gpu_state *gpu, bool wanted, const char **doing)
-{
-    *doing = "making graphs";
-    if (!wanted || !gpu->driver.graph_launch)
-        return 0;
-    return gpu_repeats_open(gpu->vendor, &gpu->driver, gpu->kernels[FILL], &gpu->repeats);
-}
-
 static dm_status open_device(gpu_state *gpu, const dm_open_args *args)
 {
     const gpu_driver *driver = &gpu->driver;
@@ -211,8 +214,8 @@ static dm_status open_device(gpu_state *gpu, const dm_open_args *args)
     if (status == DM_OK) {
         const char *doing;
         error = load_code(gpu, &doing);
-        if (!error)
-            error = make_repeats(gpu, args->graphs, &doing);
+        if (!error && args->graphs)
+            gpu->repeats = gpu_repeats_open(&gpu->driver, gpu->place, gpu->kernels[FILL]);
         status = leave(gpu, before, doing, error);
     }
     return status;
@@ -242,8 +245,9 @@ void gpu_close(void *state)
 {
     gpu_state *gpu = state;
     void *before;
-    if (gpu->place && gpu->vendor->enter(&gpu->driver, gpu->place, &before) == 0) {
-        gpu_repeats_close(gpu->repeats);
+    const bool entered = gpu->place && gpu->vendor->enter(&gpu->driver, gpu->place, &before) == 0;
+    gpu_repeats_close(gpu->repeats, entered);
+    if (entered) {
         if (gpu->module)
             gpu->driver.module_unload(gpu->module);
         gpu->vendor->leave(&gpu->driver, gpu->place, before);

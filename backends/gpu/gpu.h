@@ -12,6 +12,23 @@ typedef struct gpu_kernel_node {
     void *instead_of_function, *context; /* NULL: none; the current one */
 } gpu_kernel_node;
 
+/* The entry points for repeat.h: all of them or, in old drivers and those of other vendors, none. */
+typedef struct gpu_graph_calls {
+    int (*stream_id)(void *stream, unsigned long long *id);
+    int (*stream_priority)(void *stream, int *priority);
+    int (*stream_context)(void *stream, void **context);
+    int (*stream_create)(void **stream, unsigned flags);
+    int (*stream_destroy)(void *stream);
+    int (*create)(void **graph, unsigned flags);
+    int (*add_kernel)(void **node, void *graph, void *const *after, size_t count, const gpu_kernel_node *kernel);
+    int (*destroy)(void *graph);
+    int (*instantiate)(void **exec, void *graph, unsigned long long flags);
+    int (*upload)(void *exec, void *stream);
+    int (*set_kernel)(void *exec, void *node, const gpu_kernel_node *kernel);
+    int (*launch)(void *exec, void *stream);
+    int (*exec_destroy)(void *exec);
+} gpu_graph_calls;
+
 /* A driver's entry points, under the signatures that both vendors have. Results: 0 is success. */
 typedef struct gpu_driver {
     int (*init)(unsigned flags);
@@ -32,17 +49,6 @@ typedef struct gpu_driver {
     int (*address_range)(void **base, size_t *size, void *ptr);
     int (*stream_sync)(void *stream);
     int (*stream_is_capturing)(void *stream, int *capturing);
-    /* For repeat.h; a vendor has all of these or none. */
-    int (*stream_id)(void *stream, unsigned long long *id);
-    int (*stream_priority)(void *stream, int *priority);
-    int (*graph_create)(void **graph, unsigned flags);
-    int (*graph_add_kernel)(void **node, void *graph, void *const *after, size_t count, const gpu_kernel_node *kernel);
-    int (*graph_instantiate)(void **exec, void *graph, unsigned long long flags);
-    int (*graph_upload)(void *exec, void *stream);
-    int (*graph_set_kernel)(void *exec, void *node, const gpu_kernel_node *kernel);
-    int (*graph_launch)(void *exec, void *stream);
-    int (*graph_destroy)(void *graph);
-    int (*exec_destroy)(void *exec);
     /* The words for an error; a vendor has one of these two. */
     int (*error_string)(int error, const char **text);
     const char *(*error_text)(int error);
@@ -53,6 +59,7 @@ typedef struct gpu_driver {
     int (*context_set)(void *context);
     int (*ordinal_get)(int *ordinal);
     int (*ordinal_set)(int ordinal);
+    gpu_graph_calls graphs;
 } gpu_driver;
 
 typedef struct gpu_symbol {
@@ -66,8 +73,8 @@ typedef struct gpu_state gpu_state;
 /* What differs between vendors. */
 typedef struct gpu_vendor {
     const char *library; /* the driver's SONAME */
-    const gpu_symbol *symbols;
-    size_t num_symbols;
+    const gpu_symbol *symbols, *graph_symbols;
+    size_t num_symbols, num_graph_symbols;
     const unsigned char *image, *image_end; /* the device code; empty if it was built without */
     const char *without_code;               /* what to do about that */
     int oldest_driver;

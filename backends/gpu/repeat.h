@@ -15,11 +15,12 @@ typedef struct gpu_call {
 
 typedef struct gpu_repeats gpu_repeats;
 
-/* Makes all graphs there will ever be, in the current context and at first of the kernel. Returns the driver's error.
- */
-int gpu_repeats_open(const gpu_vendor *vendor, const gpu_driver *driver, void *kernel, gpu_repeats **repeats);
-/* NULL is allowed. */
-void gpu_repeats_close(gpu_repeats *repeats);
+/* Makes all graphs there will ever be, of the kernel for now, in the context, which is current. NULL if that fails or
+ * the driver has no graphs. */
+gpu_repeats *gpu_repeats_open(const gpu_driver *driver, void *context, void *kernel);
+
+/* entered: the context is current, so that the driver can be told. NULL is allowed. */
+void gpu_repeats_close(gpu_repeats *repeats, bool entered);
 
 /* Launches the call if it repeats one of this stream's; false: nothing was launched, and the caller does it. Whatever
  * stands in the way of a graph, an error of the driver's included, gives false. From any thread; never waits. */

@@ -529,7 +529,7 @@ rows have one stride for both widths. Graph time: calls captured one behind the 
 in turns, the L2 cache warm; CUDA events; medians of rounds in which all implementations of a point take turns. Calls slower
 than 0.8 ms a graph take part in fewer rounds. Host time: calls in a row without waiting, four sets of inputs in turns,
 20 that are not counted and 20 that are; a ratio is the median over rounds of that within a round. draftmeta C is a loop in C. Its calls repeat, as an engine's do; without repeats,
-28 descriptors that differ take turns. On the CPU each has a turn of samples in a row, of which
+more descriptors take turns, none equal to another, than it knows again. On the CPU each has a turn of samples in a row, of which
 the first is not counted, once the threads of the one before have gone to sleep; so threads are awake in all that count. The
 empty kernel has 132 x 256 threads. The bytes of a fill are what it writes, and 64 for every page whose first slot it reads; a copy's are read and written."""
 

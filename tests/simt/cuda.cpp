@@ -132,6 +132,11 @@ int cuStreamGetId(Handle stream, unsigned long long *id)
     return enter(__func__, [=] { return driver::stream_id(stream, id); });
 }
 
+int cuStreamGetCtx(Handle stream, Handle *context)
+{
+    return enter(__func__, [=] { return driver::stream_context(stream, context); });
+}
+
 int cuStreamGetPriority(Handle stream, int *priority)
 {
     return enter(__func__, [=] { return driver::stream_priority(stream, priority); });

@@ -100,6 +100,7 @@ int stream_destroy(Handle stream);
 int stream_synchronize(Handle stream);
 int stream_id(Handle stream, unsigned long long *id);
 int stream_priority(Handle stream, int *priority);
+int stream_context(Handle stream, Handle *context);
 int stream_is_capturing(Handle stream, int *status);
 int begin_capture(Handle stream, int mode);
 int end_capture(Handle stream, Handle *graph);

@@ -21,13 +21,23 @@ struct Settings {
 
 const Settings &settings();
 
-/* Objects that are known by their address until they are destroyed. */
+/* The first handle of a pool. */
+inline std::uintptr_t next_pool()
+{
+    static std::uintptr_t last = 0;
+    return last += 1 << 20;
+}
+
+/* Objects with their handles, which are those of no other pool, and come again as soon as they can. */
 template <class T> class Pool
 {
   public:
     Handle add(std::unique_ptr<T> object)
     {
-        const Handle handle = object.get();
+        std::uintptr_t number = first;
+        while (find(reinterpret_cast<Handle>(number)))
+            number++;
+        const Handle handle = reinterpret_cast<Handle>(number);
         objects[handle] = std::move(object);
         return handle;
     }
@@ -59,6 +69,7 @@ template <class T> class Pool
     }
 
   private:
+    const std::uintptr_t first = next_pool();
     std::map<Handle, std::unique_ptr<T>> objects;
 };
 

@@ -203,6 +203,15 @@ int stream_priority(Handle handle, int *priority)
     return error;
 }
 
+/* Streams are used in their context, which is current. */
+int stream_context(Handle handle, Handle *context)
+{
+    Stream *stream;
+    int device;
+    const int error = find_stream(handle, &stream, &device);
+    return error ? error : context_get(context);
+}
+
 int stream_is_capturing(Handle handle, int *status)
 {
     Stream *stream;
