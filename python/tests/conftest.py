@@ -38,7 +38,7 @@ class Place:
         if self.backend == "cpu":
             return array.copy()
         if self.is_fake:
-            return self.export(fakes.TestDriver(self.backend).copy(array))
+            return self.export(fakes.test_driver(self.backend).copy(array))
         import torch
 
         return torch.from_numpy(array).cuda()

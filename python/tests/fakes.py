@@ -1,6 +1,7 @@
 """Exporters of arrays as other packages have them, around memory of NumPy's."""
 
 import ctypes
+import functools
 
 import draftmeta
 import pytest
@@ -38,6 +39,11 @@ class TestDriver:
         memory = memory.reshape(array.shape)
         memory[...] = array
         return memory
+
+
+@functools.cache
+def test_driver(backend):
+    return TestDriver(backend)
 
 
 class CudaArray:

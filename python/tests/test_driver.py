@@ -17,7 +17,7 @@ class Tensor(fakes.CudaArray):
 
 @pytest.fixture
 def memory():
-    return fakes.TestDriver("cuda").copy(np.array([5, 9], np.int32))
+    return fakes.test_driver("cuda").copy(np.array([5, 9], np.int32))
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_devices(memory):
 
 
 def test_pinned_memory_goes_with_a_device(memory):
-    out = fakes.TestDriver("cuda").copy(np.zeros(2, np.int32))
+    out = fakes.test_driver("cuda").copy(np.zeros(2, np.int32))
     pinned = fakes.Exporter(memory, fakes.CUDA_HOST)
     fill = draftmeta.Fill(seq_lens=pinned, extend_len=1, cache_seqlens=fakes.Exporter(out, fakes.CUDA))
     fill()

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <vector>
 
 #include "driver.hpp"
 #include "engine.hpp"
@@ -34,10 +35,10 @@ template <class T> class Pool
   public:
     Handle add(std::unique_ptr<T> object)
     {
-        std::uintptr_t number = first;
-        while (find(reinterpret_cast<Handle>(number)))
-            number++;
-        const Handle handle = reinterpret_cast<Handle>(number);
+        if (free.empty())
+            free.push_back(reinterpret_cast<Handle>(first + objects.size()));
+        const Handle handle = free.back();
+        free.pop_back();
         objects[handle] = std::move(object);
         return handle;
     }
@@ -50,7 +51,10 @@ template <class T> class Pool
 
     int destroy(Handle handle)
     {
-        return objects.erase(handle) ? success : invalid_handle;
+        if (!objects.erase(handle))
+            return invalid_handle;
+        free.push_back(handle);
+        return success;
     }
 
     int count() const
@@ -70,6 +74,7 @@ template <class T> class Pool
 
   private:
     const std::uintptr_t first = next_pool();
+    std::vector<Handle> free; /* that were given back */
     std::map<Handle, std::unique_ptr<T>> objects;
 };
 
