@@ -679,6 +679,47 @@ START_TEST(small_buffers)
 END_TEST
 
 /* Whichever output is the smallest bounds all of them. */
+/* Of one request with 3 KV tokens, what the kernels for engines' fills are for; tables apart. */
+static dm_fill_desc engine_fill(int32_t tokens)
+{
+    dm_fill_desc d = {.size = sizeof d, .num_requests = 1, .extend_len = tokens, .topk = 2, .page_size = 1};
+    d.seq_lens = input(INTS(3));
+    d.seqlens_expanded = output(tokens), d.dsa_cache_seqlens = output(tokens), d.dsa_cu_seqlens_k = output(tokens + 1);
+    d.cache_seqlens = output(1), d.cu_seqlens_k = output(2);
+    return d;
+}
+
+static void expect_engine_fill(const dm_fill_desc *d)
+{
+    const bool two = d->extend_len == 2;
+    expect("seqlens_expanded", d->seqlens_expanded.data, two ? (int32_t[]){2, 3} : (int32_t[]){3}, two ? 2 : 1);
+    expect("dsa_cache_seqlens", d->dsa_cache_seqlens.data, (int32_t[]){2, 2}, two ? 2 : 1);
+    expect("dsa_cu_seqlens_k", d->dsa_cu_seqlens_k.data, (int32_t[]){0, 2, 4}, two ? 3 : 2);
+    expect("cache_seqlens", d->cache_seqlens.data, INTS(3));
+    expect("cu_seqlens_k", d->cu_seqlens_k.data, INTS(0, 3));
+    expect_nothing_else();
+}
+
+/* Rows and columns that are declared beyond 2^32, and of which few are touched. */
+START_TEST(more_rows_and_columns_than_32_bits_count)
+{
+    const int64_t many = ((int64_t)1 << 32) + 1;
+    dm_fill_desc d = engine_fill(1);
+    d.req_to_token = (dm_table){input(INTS(1, 2, 3, 4, 7, 8, 9, 10)).data, many, 4, 0, DM_INT32};
+    d.req_pool_indices = input(INTS(1));
+    d.page_table = (dm_table){output(3).data, 1, 3, 0, DM_INT32};
+    fill_by_hand(&d);
+    expect("page_table", d.page_table.data, INTS(7, 8, 9));
+    expect_engine_fill(&d);
+    d = engine_fill(1);
+    d.req_to_token = (dm_table){input(INTS(7, 8, 9, 10)).data, 1, many, 0, DM_INT32};
+    d.page_table = (dm_table){output(3).data, 1, many, 0, DM_INT32};
+    fill_by_hand(&d);
+    expect("page_table", d.page_table.data, INTS(7, 8, 9));
+    expect_engine_fill(&d);
+}
+END_TEST
+
 START_TEST(the_smallest_output_counts)
 {
     for (int i = 0; i < 14; i++) {
@@ -1358,38 +1399,83 @@ START_TEST(rows_are_written_beyond_2_31_elements)
 }
 END_TEST
 
+static void load_far_slots(int32_t *table, int64_t row)
+{
+    int32_t slots[FAR_PROBE];
+    for (int32_t c = 0; c < FAR_PROBE; c++)
+        slots[c] = 1000000 + c;
+    load_far_row(table, row, slots);
+}
+
 START_TEST(rows_are_read_beyond_2_31_elements)
 {
     const int32_t x = (int32_t)0xa5a5a5a5; /* untouched */
-    int32_t *table, slots[FAR_PROBE];
+    int32_t *table;
     const int64_t rows = far_table(&table);
     if (!rows)
         return;
-    for (int32_t c = 0; c < FAR_PROBE; c++)
-        slots[c] = 1000000 + c;
-    load_far_row(table, rows - 1, slots);
-    dm_fill_desc d = {.size = sizeof d, .num_requests = 1, .extend_len = 1};
+    load_far_slots(table, rows - 1);
+    dm_fill_desc d = {.size = sizeof d, .num_requests = 1, .extend_len = 1}, e = engine_fill(1);
     d.seq_lens = input(INTS(3));
-    d.req_to_token = (dm_table){table, rows, FAR_STRIDE, 0, DM_INT32};
-    d.req_pool_indices = input(INTS((int32_t)rows - 1));
+    d.req_to_token = e.req_to_token = (dm_table){table, rows, FAR_STRIDE, 0, DM_INT32};
+    d.req_pool_indices = e.req_pool_indices = input(INTS((int32_t)rows - 1));
     d.page_table_1 = (dm_table){output(4).data, 1, 4, 0, DM_INT32};
     fill_by_hand(&d);
     expect("page_table_1", d.page_table_1.data, INTS(1000000, 1000001, 1000002, x));
     expect_nothing_else();
-    d.page_table_1 = (dm_table){0}; /* and by the kernel for what engines ask for */
-    d.topk = 2;
-    d.page_size = 1;
-    d.page_table = (dm_table){output(4).data, 1, 4, 0, DM_INT32};
-    d.seqlens_expanded = output(1), d.dsa_cache_seqlens = output(1), d.dsa_cu_seqlens_k = output(2);
-    d.cache_seqlens = output(1), d.cu_seqlens_k = output(2);
+    e.page_table = (dm_table){output(4).data, 1, 4, 0, DM_INT32};
+    fill_by_hand(&e);
+    expect("page_table", e.page_table.data, INTS(1000000, 1000001, 1000002, x));
+    expect_engine_fill(&e);
+    ck_assert_int_eq(dm_free(ctx, table), DM_OK);
+}
+END_TEST
+
+/* Strides that 32 bits do not hold: engines' fills, but for no kernel that has strides in 32 bits. */
+enum { FAR_ROW = 4097 };
+static const int64_t far_stride = (int64_t)FAR_ROW * FAR_STRIDE;
+
+/* Whether the second row is in memory; if not, says so. */
+static bool has_far_row(int32_t **table)
+{
+    if (far_table(table) > FAR_ROW)
+        return true;
+    printf("SKIP a stride beyond 2^32 elements: there is no memory for the second row\n");
+    ck_assert_int_eq(dm_free(ctx, *table), DM_OK);
+    return false;
+}
+
+START_TEST(an_outputs_stride_beyond_2_32)
+{
+    int32_t *table;
+    if (!has_far_row(&table))
+        return;
+    load_far_row(table, 0, NULL);
+    load_far_row(table, FAR_ROW, NULL);
+    dm_fill_desc d = engine_fill(2);
+    d.req_to_token = (dm_table){input(INTS(7, 8, 9, 10)).data, 1, 4, 0, DM_INT32};
+    d.page_table = (dm_table){table, 2, FAR_PROBE, far_stride, DM_INT32};
     fill_by_hand(&d);
-    expect("page_table", d.page_table.data, INTS(1000000, 1000001, 1000002, x));
-    expect("seqlens_expanded", d.seqlens_expanded.data, INTS(3));
-    expect("dsa_cache_seqlens", d.dsa_cache_seqlens.data, INTS(2));
-    expect("dsa_cu_seqlens_k", d.dsa_cu_seqlens_k.data, INTS(0, 2));
-    expect("cache_seqlens", d.cache_seqlens.data, INTS(3));
-    expect("cu_seqlens_k", d.cu_seqlens_k.data, INTS(0, 3));
-    expect_nothing_else();
+    expect_far_row(table, 0, 3, 7);
+    expect_far_row(table, FAR_ROW, 3, 7);
+    expect_engine_fill(&d);
+    ck_assert_int_eq(dm_free(ctx, table), DM_OK);
+}
+END_TEST
+
+START_TEST(a_sources_stride_beyond_2_32)
+{
+    int32_t *table;
+    if (!has_far_row(&table))
+        return;
+    load_far_slots(table, FAR_ROW);
+    dm_fill_desc d = engine_fill(1);
+    d.req_to_token = (dm_table){table, 2, FAR_PROBE, far_stride, DM_INT32};
+    d.req_pool_indices = input(INTS(1));
+    d.page_table = (dm_table){output(3).data, 1, 3, 0, DM_INT32};
+    fill_by_hand(&d);
+    expect("page_table", d.page_table.data, INTS(1000000, 1000001, 1000002));
+    expect_engine_fill(&d);
     ck_assert_int_eq(dm_free(ctx, table), DM_OK);
 }
 END_TEST
@@ -1495,6 +1581,8 @@ static void add_far_rows(Suite *suite)
     tcase_add_checked_fixture(tcase, reset_arena, NULL);
     tcase_add_loop_test(tcase, rows_are_written_beyond_2_31_elements, 0, 4);
     tcase_add_test(tcase, rows_are_read_beyond_2_31_elements);
+    tcase_add_test(tcase, an_outputs_stride_beyond_2_32);
+    tcase_add_test(tcase, a_sources_stride_beyond_2_32);
     suite_add_tcase(suite, tcase);
 }
 
@@ -1513,7 +1601,7 @@ static Suite *fill_suite(bool on_device)
     add_lengths_alone(suite);
     ADD_TESTS(suite, "page tables", page_sizes, strided_tables);
     ADD_TESTS(suite, "sizes", sets_that_are_cut_off, each_output_alone, nothing_but_the_report, padded_tails,
-              small_buffers, the_smallest_output_counts);
+              small_buffers, more_rows_and_columns_than_32_bits_count, the_smallest_output_counts);
     ADD_TESTS(suite, "hostile", extreme_lengths, extreme_start_locations, extreme_constants, pool_indices_out_of_range,
               sums_beyond_int32);
     add_schedules(suite);

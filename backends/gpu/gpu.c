@@ -466,11 +466,12 @@ static int32_t plan_blocks(const gpu_state *gpu, const dm_job *job, unsigned thr
     return (int32_t)(rows + schedules + ceil_div(teams, threads / team));
 }
 
+/* A stride bounds a table's columns. */
 static bool is_bounded(const dm_job *job)
 {
     return job->padded_requests <= GPU_MAX_REQUESTS && job->capacity <= GPU_MAX_CAPACITY &&
            (int64_t)job->padded_requests * job->extend_len <= GPU_MAX_CAPACITY && job->page_table_stride <= INT32_MAX &&
-           job->page_table_bound <= INT32_MAX && job->source_stride <= INT32_MAX && job->source_rows <= INT32_MAX;
+           job->source_stride <= INT32_MAX && job->source_rows <= INT32_MAX;
 }
 
 /* Whether a warp has a lane for each request, and is quick to write the padding alone. */

@@ -15,7 +15,7 @@ namespace driver
 namespace
 {
 
-constexpr std::size_t alignment = 256, device_bytes = std::size_t(16) << 30;
+constexpr std::size_t alignment = 256, device_bytes = std::size_t(32) << 30;
 
 struct Context {
     int retained = 0;
