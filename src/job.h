@@ -48,7 +48,9 @@ typedef struct dm_shard {
 
 /* No padding, so that equal jobs are equal bytes. */
 #pragma GCC diagnostic push
+#if UINTPTR_MAX > UINT32_MAX /* as on hosts of GPUs */
 #pragma GCC diagnostic error "-Wpadded"
+#endif
 
 typedef struct dm_job_schedule {
     int32_t *table; /* NULL: not wanted */
