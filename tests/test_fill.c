@@ -678,7 +678,6 @@ START_TEST(small_buffers)
 }
 END_TEST
 
-/* Whichever output is the smallest bounds all of them. */
 /* Of one request with 3 KV tokens, what the kernels for engines' fills are for; tables apart. */
 static dm_fill_desc engine_fill(int32_t tokens)
 {
@@ -720,6 +719,7 @@ START_TEST(more_rows_and_columns_than_32_bits_count)
 }
 END_TEST
 
+/* Whichever output is the smallest bounds all of them. */
 START_TEST(the_smallest_output_counts)
 {
     for (int i = 0; i < 14; i++) {

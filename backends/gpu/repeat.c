@@ -26,8 +26,7 @@ typedef struct known_stream {
 } known_stream;
 
 struct gpu_repeats {
-    const gpu_graph_calls *driver;
-    int (*is_capturing)(void *stream, int *capturing);
+    const gpu_driver *driver;
     void *context;
     void *graph, *node; /* which all execs were made from */
     int num_streams;
@@ -40,31 +39,32 @@ struct gpu_repeats {
 /* With what their first launches would else allocate. */
 static int make_execs(gpu_repeats *repeats, void *stream)
 {
+    const gpu_graph_calls *graphs = &repeats->driver->graphs;
     int error = 0;
     for (int s = 0; s < STREAMS; s++)
         for (int c = 0; c < CALLS && !error; c++) {
             void **exec = &repeats->streams[s].calls[c].exec;
-            error = repeats->driver->instantiate(exec, repeats->graph, 0);
+            error = graphs->instantiate(exec, repeats->graph, 0);
             if (!error)
-                error = repeats->driver->upload(*exec, stream);
+                error = graphs->upload(*exec, stream);
         }
     return error;
 }
 
 static int make_graphs(gpu_repeats *repeats, void *kernel)
 {
-    const gpu_graph_calls *driver = repeats->driver;
+    const gpu_graph_calls *graphs = &repeats->driver->graphs;
     void *params[] = {repeats->streams[0].calls[0].param}, *stream;
     const gpu_kernel_node node = {.function = kernel, .grid = {1, 1, 1}, .block = {1, 1, 1}, .params = params};
-    int error = driver->create(&repeats->graph, 0);
+    int error = graphs->create(&repeats->graph, 0);
     if (!error)
-        error = driver->add_kernel(&repeats->node, repeats->graph, NULL, 0, &node);
+        error = graphs->add_kernel(&repeats->node, repeats->graph, NULL, 0, &node);
     if (!error)
-        error = driver->stream_create(&stream, NON_BLOCKING);
+        error = graphs->stream_create(&stream, NON_BLOCKING);
     if (error)
         return error;
     error = make_execs(repeats, stream);
-    const int left = driver->stream_destroy(stream);
+    const int left = graphs->stream_destroy(stream);
     return error ? error : left;
 }
 
@@ -73,8 +73,7 @@ gpu_repeats *gpu_repeats_open(const gpu_driver *driver, void *context, void *ker
     gpu_repeats *repeats = driver->graphs.launch ? calloc(1, sizeof *repeats) : NULL;
     if (!repeats)
         return NULL;
-    repeats->driver = &driver->graphs;
-    repeats->is_capturing = driver->stream_is_capturing;
+    repeats->driver = driver;
     repeats->context = context;
     atomic_flag_clear(&repeats->busy);
     if (make_graphs(repeats, kernel) == 0)
@@ -90,9 +89,9 @@ void gpu_repeats_close(gpu_repeats *repeats, bool entered)
     for (int s = 0; s < STREAMS; s++)
         for (int c = 0; c < CALLS && entered; c++)
             if (repeats->streams[s].calls[c].exec)
-                repeats->driver->exec_destroy(repeats->streams[s].calls[c].exec);
+                repeats->driver->graphs.exec_destroy(repeats->streams[s].calls[c].exec);
     if (repeats->graph && entered)
-        repeats->driver->destroy(repeats->graph);
+        repeats->driver->graphs.destroy(repeats->graph);
     free(repeats);
 }
 
@@ -102,17 +101,18 @@ void gpu_repeats_close(gpu_repeats *repeats, bool entered)
  * not in another, nor in a part of the device (a green context). */
 static bool is_plain(const gpu_repeats *repeats, dm_stream stream)
 {
+    const gpu_graph_calls *graphs = &repeats->driver->graphs;
     int priority;
     void *context;
-    return !repeats->driver->stream_priority(stream, &priority) && priority == 0 &&
-           !repeats->driver->stream_context(stream, &context) && context == repeats->context;
+    return !graphs->stream_priority(stream, &priority) && priority == 0 && !graphs->stream_context(stream, &context) &&
+           context == repeats->context;
 }
 
 /* What is known of the stream, which is taken in if it is new and there is room. */
 static known_stream *stream_for(gpu_repeats *repeats, dm_stream stream)
 {
     unsigned long long id;
-    if (repeats->driver->stream_id(stream, &id))
+    if (repeats->driver->graphs.stream_id(stream, &id))
         return NULL;
     for (int i = 0; i < repeats->num_streams; i++)
         if (repeats->streams[i].id == id)
@@ -135,7 +135,7 @@ static known_call *find_call(known_stream *in, const gpu_call *call)
 {
     for (int i = 0; i < CALLS; i++) {
         known_call *known = &in->calls[(in->latest + i) % CALLS];
-        if (known->last_use && is_same(&known->call, call))
+        if (is_same(&known->call, call))
             return known;
     }
     return NULL;
@@ -162,13 +162,14 @@ static void remember(known_stream *in, const gpu_call *call)
 
 static bool launch_known(const gpu_repeats *repeats, known_call *known, dm_stream stream)
 {
+    const gpu_graph_calls *graphs = &repeats->driver->graphs;
     const gpu_call *call = &known->call;
     void *params[] = {call->param};
     const gpu_kernel_node node = {
         .function = call->kernel, .grid = {call->grid, 1, 1}, .block = {call->threads, 1, 1}, .params = params};
     if (!known->is_set)
-        known->is_set = !repeats->driver->set_kernel(known->exec, repeats->node, &node);
-    return known->is_set && !repeats->driver->launch(known->exec, stream);
+        known->is_set = !graphs->set_kernel(known->exec, repeats->node, &node);
+    return known->is_set && !graphs->launch(known->exec, stream);
 }
 
 static bool repeat_on(gpu_repeats *repeats, const gpu_call *call, dm_stream stream)
@@ -188,7 +189,8 @@ static bool repeat_on(gpu_repeats *repeats, const gpu_call *call, dm_stream stre
 bool gpu_repeat(gpu_repeats *repeats, const gpu_call *call, dm_stream stream)
 {
     int capturing = 0;
-    if (repeats->is_capturing(stream, &capturing) || capturing || atomic_flag_test_and_set(&repeats->busy))
+    if (repeats->driver->stream_is_capturing(stream, &capturing) || capturing ||
+        atomic_flag_test_and_set(&repeats->busy))
         return false;
     const bool launched = repeat_on(repeats, call, stream);
     atomic_flag_clear(&repeats->busy);

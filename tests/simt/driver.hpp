@@ -85,7 +85,7 @@ struct KernelCall {
     Shape grid, block;
     unsigned shared_bytes;
     void **params, **extra;
-    Handle instead_of_function, context;
+    Handle instead_of_function = nullptr, context = nullptr;
 };
 int launch(const KernelCall &call, Handle stream);
 

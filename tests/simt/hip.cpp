@@ -74,9 +74,8 @@ int hipModuleLaunchKernel(Handle function, unsigned grid_x, unsigned grid_y, uns
                           unsigned block_y, unsigned block_z, unsigned, Handle stream, void **params, void **extra)
 {
     return enter(__func__, [=] {
-        return driver::launch(
-            {function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, 0, params, extra, nullptr, nullptr},
-            stream);
+        return driver::launch({function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, 0, params, extra},
+                              stream);
     });
 }
 
