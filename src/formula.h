@@ -147,14 +147,19 @@ DM_FN uint64_t dm_sparse_sum(uint32_t m, uint32_t topk, uint32_t pool)
     return up_to_n + (uint64_t)(n / pool) * ((uint64_t)pool * (pool - 1) / 2) + rest * (rest - 1) / 2;
 }
 
-/* The sum of dm_sparse over the first j tokens of a request. */
-DM_FN uint64_t dm_sparse_prefix(const dm_job *job, int32_t kv, int32_t q, int64_t j)
+/* The sum of dm_sparse over j tokens, of which the first sees before + 1 KV tokens. */
+DM_FN uint64_t dm_sparse_run(uint32_t topk, uint32_t pool, int64_t before, int64_t j)
 {
-    const int64_t before = (int64_t)kv - q, last = before + j;
+    const int64_t last = before + j;
     if (last <= 0)
         return 0;
-    const uint32_t topk = (uint32_t)job->topk, pool = (uint32_t)job->pool_size;
     return dm_sparse_sum((uint32_t)last, topk, pool) - (before > 0 ? dm_sparse_sum((uint32_t)before, topk, pool) : 0);
+}
+
+/* The same over the first j tokens of a request. */
+DM_FN uint64_t dm_sparse_prefix(const dm_job *job, int32_t kv, int32_t q, int64_t j)
+{
+    return dm_sparse_run((uint32_t)job->topk, (uint32_t)job->pool_size, (int64_t)kv - q, j);
 }
 
 /* slot / page_size, rounded toward zero. */
@@ -266,22 +271,29 @@ DM_FN uint64_t dm_segments_sum(const dm_job_schedule *s, uint32_t m)
     return s->flags & DM_SCHED_LOCAL ? dm_local_segments_sum(s, m) : dm_segments_of_sum(s, m);
 }
 
-/* The sum of dm_segments over the first j tokens of a request. */
-DM_FN uint64_t dm_segments_prefix(const dm_job_schedule *s, int32_t kv, int32_t q, int64_t j)
+/* The sum of dm_segments over j tokens, of which the first sees before + 1 KV tokens. */
+DM_FN uint64_t dm_segments_run(const dm_job_schedule *s, int64_t before, int64_t j)
 {
-    const int64_t before = (int64_t)kv - q, last = before + j;
+    const int64_t last = before + j;
     if (last <= 0)
         return 0;
     return dm_segments_sum(s, (uint32_t)last) - (before > 0 ? dm_segments_sum(s, (uint32_t)before) : 0);
 }
 
-/* The token of a request in which segment w of it lies: the first j with more than w segments in its first j + 1. */
-DM_FN int64_t dm_segment_token(const dm_job_schedule *s, int32_t kv, int32_t q, uint64_t w)
+/* The same over the first j tokens of a request. */
+DM_FN uint64_t dm_segments_prefix(const dm_job_schedule *s, int32_t kv, int32_t q, int64_t j)
 {
-    int64_t low = 0, high = (int64_t)q - 1;
+    return dm_segments_run(s, (int64_t)kv - q, j);
+}
+
+/* Of count tokens, of which the first sees before + 1, the one in which segment w of theirs lies: the first j with more
+ * than w segments in the first j + 1. */
+DM_FN int64_t dm_segment_token(const dm_job_schedule *s, int64_t before, int64_t count, uint64_t w)
+{
+    int64_t low = 0, high = count - 1;
     while (low < high) {
         const int64_t middle = (low + high) / 2;
-        if (dm_segments_prefix(s, kv, q, middle + 1) > w)
+        if (dm_segments_run(s, before, middle + 1) > w)
             high = middle;
         else
             low = middle + 1;

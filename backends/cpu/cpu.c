@@ -581,7 +581,7 @@ static void write_entry(const plan *p, const request *req, int i, uint32_t slot,
     uint64_t unit = (uint64_t)req->r, before = req->at.segments[i];
     uint32_t segments = dm_segments(s, (uint32_t)req->kv);
     if (s->flags & DM_SCHED_PER_TOKEN) {
-        const int64_t j = dm_segment_token(s, req->kv, req->q, start - before);
+        const int64_t j = dm_segment_token(s, (int64_t)req->kv - req->q, req->q, start - before);
         unit = (uint64_t)(req->at.tokens + j);
         before += dm_segments_prefix(s, req->kv, req->q, j);
         segments = dm_segments(s, (uint32_t)dm_expanded(req->kv, req->q, j));

@@ -1,4 +1,6 @@
 /* The kernel for NVIDIA GPUs. */
+enum { GPU_LEAST_RESIDENT = 2 }; /* blocks of a multiprocessor */
+
 #define DM_FN static __device__ __forceinline__
 #define DM_COLD_FN static __device__ __noinline__
 
@@ -48,6 +50,22 @@ DM_FN unsigned long gpu_warp_sum(unsigned long v)
     return low + ((unsigned long)middle << 24) + ((unsigned long)high << 48);
 }
 
+/* Nothing uses it, so nothing waits. */
+DM_FN void gpu_touch(int v)
+{
+    asm volatile("" ::"r"(v));
+}
+
+DM_FN void gpu_touch(long v)
+{
+    asm volatile("" ::"l"(v));
+}
+
+DM_FN void gpu_touch(const void *v)
+{
+    asm volatile("" ::"l"(v));
+}
+
 DM_FN void gpu_or32(unsigned *to, unsigned v)
 {
     atomicOr(to, v);
@@ -64,45 +82,12 @@ DM_FN void gpu_max64(unsigned long *to, unsigned long v)
 }
 
 #include "fill.h"
+#include "kernels.h"
 
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 2)
-    draftmeta_fill(const __grid_constant__ gpu_launch launch)
-{
-    gpu_fill_any(launch);
-}
-
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS)
-    draftmeta_fill_lengths(const __grid_constant__ gpu_lengths lengths)
-{
-    gpu_fill_lengths(lengths);
-}
-
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 2)
-    draftmeta_fill_set(const __grid_constant__ gpu_launch launch)
-{
-    gpu_fill_set<false>(launch);
-}
-
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 2)
-    draftmeta_fill_pools(const __grid_constant__ gpu_launch launch)
-{
-    gpu_fill_set<true>(launch);
-}
-
-extern "C" __global__ void __launch_bounds__(GPU_FEW_THREADS)
-    draftmeta_fill_few(const __grid_constant__ gpu_launch launch)
-{
-    gpu_fill_few(launch);
-}
-
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 2)
-    draftmeta_fill_many(const __grid_constant__ gpu_launch_many launch)
-{
-    gpu_fill_many(launch);
-}
-
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, 2)
-    draftmeta_fill_many_sets(const __grid_constant__ gpu_launch_many launch)
-{
-    gpu_fill_many_sets(launch);
-}
+#define KERNEL(NAME, name, parameter)                                                                          \
+    extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)                                              \
+        draftmeta_##name(const __grid_constant__ parameter launch)                                                     \
+    {                                                                                                                  \
+        gpu_##name(launch);                                                                                            \
+    }
+GPU_KERNELS(KERNEL)

@@ -1,7 +1,8 @@
 /* The GPU backends' host side: opens a driver, loads the device code, launches it. No vendor's name in here. */
 #include "gpu.h"
 
-#include "launch.h"
+#include "kernels.h"
+#include "plan.h"
 #include "repeat.h"
 
 #include <dlfcn.h>
@@ -12,20 +13,13 @@
 #include <string.h>
 
 /* The kernels of the device code. */
-typedef enum kernel {
-    FILL,
-    FILL_LENGTHS,
-    FILL_SET,
-    FILL_POOLS,
-    FILL_FEW,
-    FILL_MANY,
-    FILL_MANY_SETS,
-    NUM_KERNELS
-} kernel;
+#define KERNEL(NAME, name, parameter) NAME,
+typedef enum kernel { GPU_KERNELS(KERNEL) NUM_KERNELS } kernel;
+#undef KERNEL
 
-static const char *const kernel_names[NUM_KERNELS] = {
-    "draftmeta_fill",     "draftmeta_fill_lengths", "draftmeta_fill_set",      "draftmeta_fill_pools",
-    "draftmeta_fill_few", "draftmeta_fill_many",    "draftmeta_fill_many_sets"};
+#define KERNEL(NAME, name, parameter) "draftmeta_" #name,
+static const char *const kernel_names[NUM_KERNELS] = {GPU_KERNELS(KERNEL)};
+#undef KERNEL
 
 struct gpu_state {
     const gpu_vendor *vendor;
@@ -362,136 +356,7 @@ dm_status gpu_check_range(void *state, const char *field, const void *ptr, size_
 
 /* ---- The fill ---- */
 
-enum {
-    MEDIUM_REQUESTS = 256,     /* up to so many requests, blocks have GPU_FEW_THREADS; GPU_MAX_THREADS above */
-    TABLE_THREADS = 512,       /* for each multiprocessor, at most */
-    WIDE_TABLE_THREADS = 2048, /* the same for page_table_1 */
-    TOKENS_OF_SLICE = 2,       /* of a request, that another row block is worth */
-    ROWS_OF_PART = 8,          /* the fewest rows for which another team is worth its start */
-    MAX_ROW_BLOCKS = 128,
-    FEW_PADDED_TOKENS = 512, /* the most that one warp writes behind few requests */
-    LENGTHS_BY_WARP_THREADS = 64,
-    LENGTHS_BY_WARP = 1024 /* the most requests for that */
-};
-
-_Static_assert(sizeof(gpu_launch_many) <= 4096, "more than drivers take as parameters");
-
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
-static int64_t clamp(int64_t v, int64_t low, int64_t high)
-{
-    return v < low ? low : v > high ? high : v;
-}
-
-/* The largest power of two that is at most v >= 1, as a shift. */
-static int32_t floor_log2(int64_t v)
-{
-    int32_t shift = 0;
-    while (v >> (shift + 1))
-        shift++;
-    return shift;
-}
-
-/* The smallest power of two that is at least v >= 1, as a shift. */
-static int32_t ceil_log2(int64_t v)
-{
-    return v == 1 ? 0 : floor_log2(v - 1) + 1;
-}
-
-static unsigned threads_for(int64_t requests)
-{
-    return requests <= MEDIUM_REQUESTS ? GPU_FEW_THREADS : GPU_MAX_THREADS;
-}
-
-/* One block for every threads requests, times those that share the tokens of the same ones. */
-static int64_t plan_rows(const dm_job *job, unsigned threads, gpu_blocks *b)
-{
-    const int64_t requests = clamp(job->padded_requests, 1, INT32_MAX);
-    const int64_t tokens = job->flags & DM_JOB_TOKENS ? job->capacity : 0;
-    b->chunk = (int32_t)(ceil_div(ceil_div(requests, MAX_ROW_BLOCKS), threads) * threads);
-    b->row_chunks = (int32_t)ceil_div(requests, b->chunk);
-    const int64_t wanted = clamp(tokens / requests / TOKENS_OF_SLICE, 1, MAX_ROW_BLOCKS / b->row_chunks);
-    b->slice_shift = ceil_log2(clamp(wanted, 1, MAX_ROW_BLOCKS / b->row_chunks));
-    return (int64_t)b->row_chunks << b->slice_shift;
-}
-
-static int64_t plan_schedules(const dm_job *job, unsigned threads, gpu_blocks *b)
-{
-    int64_t slots = 1, schedules = 0;
-    for (int i = 0; i < 2; i++) {
-        if (!job->schedules[i].table)
-            continue;
-        schedules++;
-        slots = job->schedules[i].slots > slots ? job->schedules[i].slots : slots;
-    }
-    b->slots_shift = ceil_log2(clamp(ceil_div(slots + 1, threads), 1, MAX_ROW_BLOCKS));
-    b->schedules = (int32_t)(schedules << b->slots_shift);
-    b->small_schedules = job->num_requests <= GPU_SMALL_REQUESTS && !(job->flags & DM_JOB_LOCAL);
-    return b->schedules;
-}
-
-/* Teams, of so many threads, for the tables from what the host knows: requests and declared widths; what is live shows
- * on the device. Where requests are few, each has teams of its own, on however small a device. */
-static int64_t plan_tables(const gpu_state *gpu, const dm_job *job, unsigned team, gpu_blocks *b)
-{
-    b->group = 1;
-    if (!(job->flags & DM_JOB_TABLES))
-        return 0;
-    const int64_t slots = job->page_table_1 ? job->page_table_1_cols : 0,
-                  pages = job->page_table ? job->page_table_cols : 0;
-    const int64_t width = slots > pages ? slots : pages;
-    const int64_t requests = clamp(job->num_requests, 1, INT32_MAX);
-    const int64_t threads = (int64_t)gpu->multiprocessors * (slots ? WIDE_TABLE_THREADS : TABLE_THREADS);
-    const int64_t teams = clamp(threads / team, requests <= GPU_FEW_REQUESTS ? requests : 1, INT32_MAX);
-    b->group = (int32_t)ceil_div(requests, teams);
-    b->groups = (int32_t)ceil_div(job->num_requests, b->group);
-    b->padding_group = job->flags & DM_JOB_FULL_ROWS && job->padded_tokens;
-    b->lane_shift = ceil_log2(clamp(width, 1, team));
-    const int64_t parts = clamp(teams / clamp(b->groups, 1, INT32_MAX), 1, teams);
-    b->column_shift = floor_log2(clamp(ceil_div(width, (int64_t)1 << b->lane_shift), 1, parts));
-    const int64_t rows = job->capacity / requests, rows_at_once = team >> b->lane_shift;
-    b->row_shift = floor_log2(clamp(rows / rows_at_once / ROWS_OF_PART, 1, parts >> b->column_shift));
-    return ((int64_t)b->groups + b->padding_group) << (b->column_shift + b->row_shift);
-}
-
-/* The number of the job's blocks, each of which has threads / team teams for the tables. */
-static int32_t plan_blocks(const gpu_state *gpu, const dm_job *job, unsigned threads, unsigned team, gpu_blocks *b)
-{
-    *b = (gpu_blocks){0};
-    const int64_t rows = plan_rows(job, threads, b), schedules = plan_schedules(job, threads, b),
-                  teams = plan_tables(gpu, job, team, b);
-    return (int32_t)(rows + schedules + ceil_div(teams, threads / team));
-}
-
-/* A stride bounds a table's columns. */
-static bool is_bounded(const dm_job *job)
-{
-    return job->padded_requests <= GPU_MAX_REQUESTS && job->capacity <= GPU_MAX_CAPACITY &&
-           (int64_t)job->padded_requests * job->extend_len <= GPU_MAX_CAPACITY && job->page_table_stride <= INT32_MAX &&
-           job->source_stride <= INT32_MAX && job->source_rows <= INT32_MAX;
-}
-
-/* Whether a warp has a lane for each request, and is quick to write the padding alone. */
-static bool is_few(const dm_job *job)
-{
-    return job->padded_requests <= GPU_FEW_REQUESTS && job->padded_tokens <= FEW_PADDED_TOKENS;
-}
-
-static kernel kernel_for(const dm_job *job)
-{
-    const bool schedules = job->schedules[0].table || job->schedules[1].table;
-    const bool plain = job->page_shift >= 0 && !job->page_table_1 && is_bounded(job);
-    const bool has_masks = !(job->pool_size & (job->pool_size - 1));
-    if (plain && has_masks && (job->flags & ~(uint32_t)GPU_SET_FREE) == GPU_SET_FIXED)
-        return is_few(job) ? FILL_FEW : job->pool_size == 1 ? FILL_SET : FILL_POOLS;
-    if (plain && (job->flags & ~(uint32_t)GPU_LENGTHS_FREE) == GPU_LENGTHS_FIXED && !schedules && job->pool_size == 1 &&
-        !job->padded_tokens)
-        return FILL_LENGTHS;
-    return FILL;
-}
+_Static_assert(sizeof(gpu_jobs) <= 4096, "more than drivers take as parameters");
 
 static dm_status launch(const gpu_state *gpu, const gpu_call *call, dm_stream stream)
 {
@@ -507,56 +372,40 @@ static dm_status launch(const gpu_state *gpu, const gpu_call *call, dm_stream st
 
 static dm_status fill_lengths(const gpu_state *gpu, const dm_job *job, dm_stream stream)
 {
-    gpu_lengths param = {
-        .num_requests = job->num_requests,
-        .seq_lens = job->seq_lens,
-        .extend = job->extend,
-        .seq64 = !!(job->flags & DM_JOB_SEQ64),
-        .seq_len_bias = job->seq_len_bias,
-        .capacity = (int32_t)job->capacity,
-        .topk = job->topk,
-        .seqlens_expanded = job->flags & DM_JOB_SEQLENS_EXPANDED ? job->seqlens_expanded : NULL,
-        .dsa_cache_seqlens = job->flags & DM_JOB_DSA_CACHE_SEQLENS ? job->dsa_cache_seqlens : NULL,
-    };
-    param.by_block = job->num_requests > LENGTHS_BY_WARP;
-    const unsigned threads = param.by_block ? GPU_FEW_THREADS : LENGTHS_BY_WARP_THREADS;
-    const unsigned grid = (unsigned)clamp(ceil_div(job->num_requests, threads), 1, INT32_MAX);
+    gpu_lengths param;
+    unsigned threads;
+    const unsigned grid = gpu_plan_lengths(job, &param, &threads);
     return launch(gpu, &(gpu_call){gpu->kernels[FILL_LENGTHS], grid, threads, &param, sizeof param}, stream);
 }
 
 static dm_status fill_one(const gpu_state *gpu, const dm_job *job, dm_stream stream)
 {
-    const kernel which = kernel_for(job);
-    if (which == FILL_LENGTHS)
+    static const kernel kernels[] = {[GPU_STEP] = FILL_STEP, [GPU_RAGGED] = FILL_RAGGED, [GPU_ANY] = FILL};
+    if (gpu_is_lengths(job))
         return fill_lengths(gpu, job, stream);
-    gpu_launch param = {.job = *job};
-    const unsigned threads = threads_for(job->padded_requests);
-    const unsigned team = which == FILL_FEW ? threads : GPU_TEAM;
-    const unsigned grid = (unsigned)plan_blocks(gpu, job, threads, team, &param.blocks);
-    return launch(gpu, &(gpu_call){gpu->kernels[which], grid, threads, &param, sizeof param}, stream);
+    const gpu_kind kind = gpu_kind_of(job);
+    const unsigned threads = gpu_plan_threads(job, 1, kind);
+    gpu_job param;
+    const unsigned grid = gpu_plan(job, kind, gpu->multiprocessors, threads, &param);
+    return launch(gpu, &(gpu_call){gpu->kernels[kernels[kind]], grid, threads, &param, sizeof param}, stream);
 }
 
 static dm_status fill_several(const gpu_state *gpu, const dm_job *jobs, int count, dm_stream stream)
 {
-    gpu_launch_many param;
-    kernel which = FILL_MANY_SETS;
-    int32_t end = 0;
-    int64_t requests = 0;
+    gpu_kind kind = GPU_STEP;
     for (int i = 0; i < count; i++)
-        requests = jobs[i].padded_requests > requests ? jobs[i].padded_requests : requests;
-    const unsigned threads = threads_for(requests);
+        kind = gpu_kind_of(&jobs[i]) == GPU_STEP ? kind : GPU_ANY;
+    const unsigned threads = gpu_plan_threads(jobs, count, kind);
+    gpu_jobs param;
+    int32_t end = 0;
     for (int i = 0; i < DM_FILL_MANY_MAX; i++) {
-        if (i < count) {
-            param.launches[i].job = jobs[i];
-            end += plan_blocks(gpu, &jobs[i], threads, GPU_TEAM, &param.launches[i].blocks);
-            const kernel alone = kernel_for(&jobs[i]);
-            if (alone != FILL_SET && !(alone == FILL_FEW && jobs[i].pool_size == 1))
-                which = FILL_MANY;
-        }
+        if (i < count)
+            end += (int32_t)gpu_plan(&jobs[i], kind, gpu->multiprocessors, threads, &param.jobs[i]);
         param.ends[i] = end;
     }
-    const size_t bytes = offsetof(gpu_launch_many, launches) + (size_t)count * sizeof *param.launches;
-    return launch(gpu, &(gpu_call){gpu->kernels[which], (unsigned)end, threads, &param, bytes}, stream);
+    const size_t bytes = offsetof(gpu_jobs, jobs) + (size_t)count * sizeof *param.jobs;
+    void *function = gpu->kernels[kind == GPU_STEP ? FILL_STEPS : FILL_MANY];
+    return launch(gpu, &(gpu_call){function, (unsigned)end, threads, &param, bytes}, stream);
 }
 
 dm_status gpu_fill(void *state, const dm_job *jobs, int count, dm_stream stream)

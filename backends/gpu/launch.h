@@ -1,72 +1,94 @@
-/* What the host hands to the kernels: jobs, and which blocks do what. */
+/* What the host hands to the kernels: jobs as the device reads them. */
 #ifndef DRAFTMETA_GPU_LAUNCH_H
 #define DRAFTMETA_GPU_LAUNCH_H
 
 #include "job.h"
 
 enum {
-    GPU_MAX_THREADS = 256,    /* of a block; shared memory is sized by it */
-    GPU_SMALL_PER_THREAD = 4, /* requests of a thread in a small schedule, of 128 threads at least, and in all */
-    GPU_SMALL_REQUESTS = 512,
-    GPU_FEW_REQUESTS = 32, /* for each of which a warp of any GPU has a lane; in blocks of */
-    GPU_FEW_THREADS = 128,
-    GPU_TEAM = 64 /* threads that write rows of one request, full warps, whatever their size; where requests are few,
-                     whole blocks do */
+    GPU_MAX_THREADS = 512,             /* of a block; shared memory is sized by it */
+    GPU_STEP_CAPACITY = (1 << 22) - 2, /* the most tokens of a step: the sum of a block's counts fits 32 bits */
+    GPU_STEP_REQUESTS = 1 << 16,       /* the most requests of a step */
+    GPU_STEP_UNITS = 511,              /* with a schedule: the most tokens, so that segments fit 32 bits */
+    GPU_STEP_REPORT = 4096,            /* with a report: the most tokens */
+    GPU_WARP_REQUESTS = 31,            /* for which a warp of any GPU has lanes, and one more for what follows them */
+    GPU_LEAST_TEAM_SHIFT = 6           /* log2 of the fewest threads for one request's rows: whole warps of any GPU */
 };
 
-/* The blocks of one job, in this order: rows (chunks << slice_shift), schedules, tables. Counts that a block's number
- * is divided by are powers of two. */
-typedef struct gpu_blocks {
-    int32_t row_chunks, slice_shift;
-    int32_t chunk;     /* requests of a row block */
-    int32_t schedules; /* blocks for schedules: for each, 1 << slots_shift, which share its slots */
-    int32_t slots_shift;
-    int32_t small_schedules; /* 1: so few requests that they may be written the short way */
-    int32_t group, groups;   /* requests of a team, and how many such groups there are */
-    int32_t lane_shift;      /* a team writes 1 << lane_shift columns at once, of several rows if those are few */
-    int32_t column_shift;    /* so many teams share a request's columns, */
-    int32_t row_shift;       /* and so many its rows */
-    int32_t padding_group;   /* 1: behind the groups comes one of the padding's rows */
-} gpu_blocks;
+/* A job, lowered once more so that the device computes nothing that the host can. Its blocks stand in this order:
+ * schedules, lengths, reports, tables. Pointers are device addresses; NULL outputs are not wanted.
+ *
+ * A kernel waits for each line of 64 bytes of its parameter that it is the first to touch, and the first line has 48,
+ * as CUDA passes it. So what a role needs stands in as few lines as can be, and a role begins by touching them all. */
+typedef struct gpu_job {
+    /* Every role */
+    uint32_t flags; /* DM_JOB_* */
+    int32_t schedule_blocks, length_blocks, report_blocks;
+    int32_t num_requests, extend_len;
+    int32_t seq_bytes, seq_len_bias; /* of an element: 4 or 8 */
+    const void *seq_lens;
+    int64_t capacity; /* M */
 
-/* The kind of job that has kernels of its own, in which sums have 32 bits: what SGLang and vLLM ask for, without a
- * report. Its flags outside FREE are FIXED, pages and pools are powers of two, and it has no table of slots. */
-enum {
-    GPU_SET_FREE = DM_JOB_SEQ64 | DM_JOB_POOL64 | DM_JOB_EXTEND | DM_JOB_BLOCK_TABLE | DM_JOB_CU_SEQLENS_Q |
-                   DM_JOB_TOKEN_TO_REQ | DM_JOB_CONTEXT_LENS | DM_JOB_CONTEXT_PER_REQUEST | DM_JOB_NUM_TOKENS,
-    GPU_SET_FIXED = DM_JOB_TABLES | DM_JOB_TOKENS | DM_JOB_SEQLENS_EXPANDED | DM_JOB_DSA_CACHE_SEQLENS |
-                    DM_JOB_DSA_CU_SEQLENS_K | DM_JOB_CACHE_SEQLENS | DM_JOB_CU_SEQLENS_K,
-    GPU_MAX_REQUESTS = 1 << 16,
-    GPU_MAX_CAPACITY = (1 << 23) - 2 /* so that sums of tokens over a block fit 32 bits */
-};
+    /* Tables. Of the threads with this role, number N is for columns N & column_mask, and on in steps of one more than
+     * that, rows (N >> column_shift) & row_mask, likewise, of request N >> request_shift. A column is what is read: an
+     * element of the source for page_table_1, and of those every one that begins a page for page_table; where there is
+     * page_table alone, only the latter. */
+    int32_t pool_bytes; /* 0: request r has row r */
+    uint32_t column_mask, row_mask;
+    int32_t column_shift, request_shift;
+    int32_t read_size, read_shift; /* KV tokens of a column; read_shift -1: no power of two */
+    uint32_t read_bound;           /* of the wider table */
+    const void *pool;
+    const int32_t *source;
+    int64_t source_rows, source_stride;
+    int32_t step_size, step_shift;   /* elements of the source from one column to the next */
+    int32_t entry_size, entry_shift; /* elements of the source that make an entry of page_table */
+    int32_t *page_table_1, *page_table;
+    int64_t page_table_1_stride, page_table_stride;
+    uint32_t slot_bound, page_bound; /* columns that page_table_1, and page_table, and the source have; 0: no table */
 
-/* The parameter of draftmeta_fill_lengths, for jobs that want nothing but these two outputs: as few bytes as can be,
- * the first needed first. The limits are those above. */
+    /* Lengths */
+    int32_t padded_requests;
+    int32_t topk, pool_size;
+    int32_t tile;           /* requests or tokens of a block, of which a thread has one; 0: a warp has all of them */
+    int32_t extend_shift;   /* extend_len is 1 << extend_shift, or extend_shift is -1 */
+    int32_t tokens_written; /* E, where all requests have extend_len tokens */
+    int32_t *cache_seqlens, *cu_seqlens_k;
+    int32_t *seqlens_expanded, *dsa_cache_seqlens, *dsa_cu_seqlens_k;
+    int32_t *token_to_req, *context_lens, *cu_seqlens_q, *num_tokens;
+    const void *extend; /* of ragged requests */
+    int32_t extend_bytes;
+    int32_t slice_shift; /* log2 of the blocks that share the tokens of a tile of requests */
+    int64_t padded_tokens;
+
+    /* Schedules, of which the first is wanted if any is */
+    dm_job_schedule schedules[2];
+    int32_t slots_shift; /* log2 of the blocks that share a schedule's slots */
+
+    /* What few jobs have */
+    int32_t report_tile; /* requests of a block for the report */
+    dm_report *report;
+    int64_t page_table_1_cols, page_table_cols;
+    int32_t page_size, page_shift;
+    dm_shard shard;
+    uint32_t context_divisor;
+} gpu_job;
+
+/* The parameter of the kernel for lengths alone: as few bytes as can be, the first needed first. */
 typedef struct gpu_lengths {
     int32_t num_requests;
     int32_t by_block; /* 0: each warp sums by itself what is before its requests */
     const void *seq_lens;
-    const int32_t *extend;
+    const int32_t *extend; /* NULL: extend_len for every request */
     int32_t seq64, seq_len_bias;
     int32_t capacity, topk;
     int32_t *seqlens_expanded, *dsa_cache_seqlens; /* NULL: not wanted */
+    int32_t extend_len;
 } gpu_lengths;
 
-enum {
-    GPU_LENGTHS_FREE = DM_JOB_SEQ64 | DM_JOB_SEQLENS_EXPANDED | DM_JOB_DSA_CACHE_SEQLENS,
-    GPU_LENGTHS_FIXED = DM_JOB_EXTEND | DM_JOB_TOKENS
-};
-
-/* The parameter of draftmeta_fill and of the kernels for kinds. Fixed addresses: constants are operands, not loads. */
-typedef struct gpu_launch {
-    gpu_blocks blocks;
-    dm_job job;
-} gpu_launch;
-
 /* The parameter of the kernels for many jobs: at most 4096 bytes, the limit of every driver. */
-typedef struct gpu_launch_many {
+typedef struct gpu_jobs {
     int32_t ends[DM_FILL_MANY_MAX]; /* one past each job's last block; those behind the last job repeat it */
-    gpu_launch launches[DM_FILL_MANY_MAX];
-} gpu_launch_many;
+    gpu_job jobs[DM_FILL_MANY_MAX];
+} gpu_jobs;
 
 #endif

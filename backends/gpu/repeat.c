@@ -15,7 +15,7 @@ typedef struct known_call {
     bool is_set;       /* exec launches this call */
     uint64_t last_use; /* 0: never */
     gpu_call call;     /* with this param: */
-    _Alignas(8) unsigned char param[sizeof(gpu_launch_many)];
+    _Alignas(8) unsigned char param[sizeof(gpu_jobs)];
 } known_call;
 
 typedef struct known_stream {

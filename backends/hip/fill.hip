@@ -10,6 +10,7 @@
 enum { GPU_LEAST_RESIDENT = 2 };
 
 #define DM_FN static __device__ __forceinline__
+#define DM_COLD_FN DM_FN
 
 DM_FN int gpu_warp_size()
 {
@@ -40,6 +41,11 @@ template <class Int> DM_FN Int gpu_warp_sum(Int v)
     return v;
 }
 
+/* There is nothing to gain. */
+template <class T> DM_FN void gpu_touch(T)
+{
+}
+
 DM_FN void gpu_or32(unsigned *to, unsigned v)
 {
     atomicOr(to, v);
@@ -56,6 +62,7 @@ DM_FN void gpu_max64(unsigned long *to, unsigned long v)
 }
 
 #include "fill.h"
+#include "kernels.h"
 
 /* The parameter. To AMD's compilers by a pointer of which they know nothing: they then load fields where they are used,
  * and not all of them at the kernel's beginning, which takes more scalar registers than there are. */
@@ -71,44 +78,10 @@ template <class Launch> DM_FN const Launch &gpu_where_used(const Launch &launch)
 #endif
 }
 
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
-    draftmeta_fill(const __grid_constant__ gpu_launch launch)
-{
-    gpu_fill_any(gpu_where_used(launch));
-}
-
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS)
-    draftmeta_fill_lengths(const __grid_constant__ gpu_lengths launch)
-{
-    gpu_fill_lengths(launch);
-}
-
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
-    draftmeta_fill_set(const __grid_constant__ gpu_launch launch)
-{
-    gpu_fill_set<false>(gpu_where_used(launch));
-}
-
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
-    draftmeta_fill_pools(const __grid_constant__ gpu_launch launch)
-{
-    gpu_fill_set<true>(gpu_where_used(launch));
-}
-
-extern "C" __global__ void __launch_bounds__(GPU_FEW_THREADS)
-    draftmeta_fill_few(const __grid_constant__ gpu_launch launch)
-{
-    gpu_fill_few(gpu_where_used(launch));
-}
-
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
-    draftmeta_fill_many(const __grid_constant__ gpu_launch_many launch)
-{
-    gpu_fill_many(gpu_where_used(launch));
-}
-
-extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)
-    draftmeta_fill_many_sets(const __grid_constant__ gpu_launch_many launch)
-{
-    gpu_fill_many_sets(gpu_where_used(launch));
-}
+#define KERNEL(NAME, name, parameter)                                                                          \
+    extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)                                  \
+        draftmeta_##name(const __grid_constant__ parameter launch)                                                     \
+    {                                                                                                                  \
+        gpu_##name(gpu_where_used(launch));                                                                            \
+    }
+GPU_KERNELS(KERNEL)

@@ -4,6 +4,7 @@
 #include "fibers.hpp"
 
 #define DM_FN static inline
+#define DM_COLD_FN static
 #define __shared__ static __attribute__((section("simt_shared"), aligned(8)))
 
 using simt::blockDim;
@@ -41,6 +42,11 @@ template <class Int> DM_FN Int gpu_warp_sum(Int v, unsigned line = __builtin_LIN
     return static_cast<Int>(simt::warp_sum(v, line));
 }
 
+/* There is nothing to gain. */
+template <class T> DM_FN void gpu_touch(T)
+{
+}
+
 /* Lanes and launches run one at a time, so that nothing comes between these reads and writes. */
 DM_FN void gpu_or32(uint32_t *to, uint32_t v)
 {
@@ -58,16 +64,10 @@ DM_FN void gpu_max64(uint64_t *to, uint64_t v)
 }
 
 #include "fill.h"
+#include "kernels.h"
 
+#define KERNEL(NAME, name, parameter) make_kernel<parameter, gpu_##name>("draftmeta_" #name),
 std::vector<engine::Kernel> fibers::kernels()
 {
-    return {
-        make_kernel<gpu_launch, gpu_fill_any>("draftmeta_fill"),
-        make_kernel<gpu_lengths, gpu_fill_lengths>("draftmeta_fill_lengths"),
-        make_kernel<gpu_launch, gpu_fill_set<false>>("draftmeta_fill_set"),
-        make_kernel<gpu_launch, gpu_fill_set<true>>("draftmeta_fill_pools"),
-        make_kernel<gpu_launch, gpu_fill_few>("draftmeta_fill_few"),
-        make_kernel<gpu_launch_many, gpu_fill_many>("draftmeta_fill_many"),
-        make_kernel<gpu_launch_many, gpu_fill_many_sets>("draftmeta_fill_many_sets"),
-    };
+    return {GPU_KERNELS(KERNEL)};
 }
