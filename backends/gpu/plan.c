@@ -130,7 +130,7 @@ unsigned gpu_plan_threads(const dm_job *jobs, int count, gpu_kind kind)
         const int64_t threads = length_threads(&jobs[i], kind);
         most = threads > most ? threads : most;
     }
-    return most <= FEW_THREADS ? FEW_THREADS : GPU_MAX_THREADS;
+    return (unsigned)clamp(ceil_div(most, WARPS_OF_ANY) * WARPS_OF_ANY, LEAST_THREADS, GPU_MAX_THREADS);
 }
 
 static void plan_tokens(const dm_job *job, unsigned threads, gpu_job *out)
@@ -230,8 +230,8 @@ static void lower_tables(const dm_job *job, gpu_job *out)
     out->page_table = job->page_table;
     out->page_table_1_stride = job->page_table_1_stride;
     out->page_table_stride = job->page_table_stride;
-    out->page_table_1_cols = job->page_table_1_cols;
-    out->page_table_cols = job->page_table_cols;
+    out->page_table_1_cols = job->page_table_1 ? job->page_table_1_cols : 0;
+    out->page_table_cols = job->page_table ? job->page_table_cols : 0;
 }
 
 static void lower_lengths(const dm_job *job, gpu_job *out)

@@ -32,14 +32,41 @@ DM_FN void gpu_raise_flags(const gpu_job &job, uint32_t r, uint32_t flags)
         gpu_or32(&job.report->flags, flags);
 }
 
-/* What only the totals show: of tokens, and of stored values the last and largest of each prefix. */
-DM_FN void gpu_report_totals(const gpu_job &job, uint64_t tokens, uint64_t kv, uint64_t sparse)
+/* One block, a token a thread and as many at a time as it has. A step's tokens are too few for other sums to be narrow.
+ */
+DM_FN void gpu_report_tokens(const gpu_job &job)
+{
+    const uint32_t n = (uint32_t)job.extend_len, tokens = (uint32_t)job.num_requests * n;
+    gpu_sums<uint64_t> sum = {0, 0, 0};
+#pragma unroll 1
+    for (uint32_t t = threadIdx.x; t < tokens; t += blockDim.x) {
+        const uint32_t r = t / n;
+        const gpu_raw raw = gpu_load<false>(job, r);
+        const gpu_request req = gpu_request_of<false>(job, r, raw);
+        if (t < (uint32_t)job.capacity)
+            sum.sparse += (uint32_t)gpu_sparse<uint32_t>(job, gpu_seen(req, (int32_t)(t - r * n)));
+        if (t != r * n)
+            continue;
+        sum.kv += (uint32_t)req.kv;
+        gpu_raise_flags(job, r, gpu_flags_of<false>(job, r, raw, req));
+    }
+    const uint64_t kv = gpu_warp_sum(gpu_share_of_block(sum.kv));
+    const uint64_t sparse = gpu_warp_sum(gpu_share_of_block(sum.sparse));
+    if (threadIdx.x)
+        return;
+    uint32_t flags = tokens > (uint32_t)job.capacity ? DM_REPORT_TOKENS_DROPPED : 0;
+    if ((job.flags & DM_JOB_CU_SEQLENS_K && kv >> 31) || (job.flags & DM_JOB_DSA_CU_SEQLENS_K && sparse >> 31))
+        flags |= DM_REPORT_NARROW;
+    gpu_max64(&job.report->tokens_wanted, tokens);
+    gpu_or32(&job.report->flags, flags);
+}
+
+/* What only the totals show: of tokens, and of prefixes over requests, whose last values are the largest. */
+DM_FN void gpu_report_totals(const gpu_job &job, uint64_t tokens, uint64_t kv)
 {
     const uint64_t kept = gpu_min(tokens, (uint64_t)job.capacity);
     const uint64_t padding = (uint64_t)gpu_tokens_written(job, (int64_t)tokens) - kept;
-    bool narrow = job.flags & DM_JOB_DSA_CU_SEQLENS_K && dm_is_narrow(sparse);
-    if (job.flags & DM_JOB_CU_SEQLENS_K)
-        narrow |= dm_is_narrow(kv);
+    bool narrow = job.flags & DM_JOB_CU_SEQLENS_K && dm_is_narrow(kv);
     if (job.flags & (DM_JOB_CU_SEQLENS_Q | DM_JOB_NUM_TOKENS))
         narrow |= dm_is_narrow(kept);
     if (job.flags & DM_JOB_TOKEN_TO_REQ && padding)
@@ -49,28 +76,6 @@ DM_FN void gpu_report_totals(const gpu_job &job, uint64_t tokens, uint64_t kv, u
     gpu_max64(&job.report->tokens_wanted, tokens);
     if (flags)
         gpu_or32(&job.report->flags, flags);
-}
-
-/* One block, a token a thread and as many at a time as it has. */
-DM_FN void gpu_report_tokens(const gpu_job &job)
-{
-    const uint32_t tokens = (uint32_t)job.num_requests * (uint32_t)job.extend_len;
-    gpu_sums<uint64_t> sum = {0, 0, 0};
-#pragma unroll 1
-    for (uint32_t t = threadIdx.x; t < tokens; t += blockDim.x) {
-        const gpu_token token = gpu_token_of(job, t);
-        const gpu_raw raw = gpu_load<false>(job, token.r);
-        const gpu_request req = gpu_request_of<false>(job, token.r, raw);
-        if (t < (uint32_t)job.capacity)
-            sum.sparse += (uint32_t)gpu_sparse<uint32_t>(job, gpu_seen(req, token.j));
-        if (token.j)
-            continue;
-        sum.kv += (uint32_t)req.kv;
-        gpu_raise_flags(job, token.r, gpu_flags_of<false>(job, token.r, raw, req));
-    }
-    sum = gpu_block_sum(sum);
-    if (threadIdx.x == 0)
-        gpu_report_totals(job, tokens, sum.kv, sum.sparse);
 }
 
 /* The block's requests, one a thread and a tile at a time. */
@@ -88,8 +93,10 @@ template <bool RAGGED> DM_FN void gpu_report_requests(const gpu_job &job, int bl
         if (tile > summed)
             gpu_add(base, gpu_sums_between<uint64_t, RAGGED>(job, summed, gpu_min(tile, requests)));
         summed = tile;
-        gpu_sums<uint64_t> before = gpu_scan<uint64_t, true>(gpu_sums_of<uint64_t>(job, req), true);
+        gpu_sums<uint64_t> before = gpu_scan<uint64_t, RAGGED>(gpu_sums_of<uint64_t>(job, req), true);
         gpu_add(before, base);
+        if (!RAGGED)
+            before.tokens = (uint64_t)gpu_min(r, requests) * (uint32_t)job.extend_len;
         if (r > last)
             return;
         const gpu_run<uint64_t> run = gpu_run_of(job, r, req, before);
@@ -99,7 +106,7 @@ template <bool RAGGED> DM_FN void gpu_report_requests(const gpu_job &job, int bl
             dm_is_narrow(run.sparse + gpu_sparse_prefix<uint64_t>(job, run.before, run.entries - 1)))
             gpu_or32(&job.report->flags, DM_REPORT_NARROW);
         if (r == last)
-            gpu_report_totals(job, before.tokens, before.kv, 0);
+            gpu_report_totals(job, before.tokens, before.kv);
     }
 }
 

@@ -179,17 +179,16 @@ template <class Int, bool TOKENS> DM_FN gpu_sums<Int> gpu_scan(const gpu_sums<In
     return before;
 }
 
-/* v of all threads of the block, which meets here. */
-template <class Int> DM_FN gpu_sums<Int> gpu_block_sum(const gpu_sums<Int> &v)
+/* The sum of v over the block, which meets here, as shares: those of a warp's lanes make it up. */
+template <class Int> DM_FN Int gpu_share_of_block(Int v)
 {
-    __shared__ gpu_sums<Int> of_warp[GPU_MAX_WARPS];
-    const gpu_sums<Int> own = {gpu_warp_sum(v.tokens), gpu_warp_sum(v.kv), gpu_warp_sum(v.sparse)};
+    __shared__ Int of_warp[GPU_MAX_WARPS];
+    const Int sum = gpu_warp_sum(v);
+    __syncthreads(); /* the readers of the last time are done */
     if (gpu_lane() == 0)
-        of_warp[gpu_warp()] = own;
+        of_warp[gpu_warp()] = sum;
     __syncthreads();
-    const bool is_there = gpu_lane() < gpu_warps();
-    const gpu_sums<Int> all = is_there ? of_warp[gpu_lane()] : gpu_sums<Int>{0, 0, 0};
-    return gpu_sums<Int>{gpu_warp_sum(all.tokens), gpu_warp_sum(all.kv), gpu_warp_sum(all.sparse)};
+    return gpu_lane() < gpu_warps() ? of_warp[gpu_lane()] : 0;
 }
 
 /* The sums over requests from .. to - 1, by the block, which meets here. */
@@ -199,22 +198,14 @@ template <class Int, bool RAGGED> DM_FN gpu_sums<Int> gpu_sums_between(const gpu
 #pragma unroll 1
     for (uint32_t r = from + threadIdx.x; r < to; r += blockDim.x) {
         gpu_add(sum, gpu_sums_of<Int>(job, gpu_request_of<RAGGED>(job, r, gpu_load<RAGGED>(job, r))));
-        sum.tokens = gpu_min(sum.tokens, gpu_most<Int>(job));
+        if (RAGGED)
+            sum.tokens = gpu_min(sum.tokens, gpu_most<Int>(job));
     }
-    sum = gpu_block_sum(sum);
-    sum.tokens = gpu_min(sum.tokens, gpu_most<Int>(job));
+    if (RAGGED)
+        sum.tokens = gpu_min(gpu_warp_sum(gpu_share_of_block(sum.tokens)), gpu_most<Int>(job));
+    sum.kv = gpu_warp_sum(gpu_share_of_block(sum.kv));
+    sum.sparse = gpu_warp_sum(gpu_share_of_block(sum.sparse));
     return sum;
-}
-
-/* The sum of v over the block, which meets here, as shares: those of a warp's lanes make it up. */
-template <class Int> DM_FN Int gpu_share_of_block(Int v)
-{
-    __shared__ Int of_warp[GPU_MAX_WARPS];
-    const Int sum = gpu_warp_sum(v);
-    if (gpu_lane() == 0)
-        of_warp[gpu_warp()] = sum;
-    __syncthreads();
-    return gpu_lane() < gpu_warps() ? of_warp[gpu_lane()] : 0;
 }
 
 /* This thread's part of the tokens of requests from .. to - 1, which threads share. */
@@ -242,11 +233,17 @@ DM_FN Int gpu_tokens_share(const gpu_job &job, uint32_t from, uint32_t to, uint3
 template <class Int> DM_FN Int gpu_tokens_before(const gpu_job &job, uint32_t block_first, uint32_t r)
 {
     const bool together = block_first > GPU_LOADS * GPU_MIN_WARP;
-    const uint32_t lanes = (uint32_t)gpu_warp_size(), lane = (uint32_t)gpu_lane();
-    Int tokens = gpu_tokens_share<Int>(job, together ? block_first : 0, r, lane, lanes);
-    if (together)
-        tokens += gpu_share_of_block(gpu_tokens_share<Int>(job, 0, block_first, threadIdx.x, blockDim.x));
-    return gpu_min(gpu_warp_sum(tokens), gpu_most<Int>(job));
+    Int share = 0, of_block = 0;
+    uint32_t from = 0, to = together ? block_first : r;
+#pragma unroll 1
+    for (bool by_block = together;; by_block = false, from = to, to = r) {
+        share = gpu_tokens_share<Int>(job, from, to, by_block ? threadIdx.x : (uint32_t)gpu_lane(),
+                                      by_block ? blockDim.x : (uint32_t)gpu_warp_size());
+        if (!by_block)
+            break;
+        of_block = gpu_share_of_block(share);
+    }
+    return gpu_min(gpu_warp_sum(share + of_block), gpu_most<Int>(job));
 }
 
 #endif

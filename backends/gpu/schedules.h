@@ -107,7 +107,7 @@ DM_FN void gpu_put_units(const gpu_job &job, const dm_job_schedule &s, gpu_units
 /* a / b, of units of work: out of line where that takes many instructions. */
 template <class Int> DM_FN Int gpu_divide_work(Int a, uint32_t b)
 {
-    return gpu_is_exact<Int>() ? (Int)gpu_divide(a, b) : a / b;
+    return gpu_is_exact<Int>() ? (Int)gpu_divide(a, b) : gpu_divide32((uint32_t)a, b);
 }
 
 /* dm_put_entry; without atoms, an offset is less than the unit's segments. */
@@ -171,7 +171,7 @@ DM_FN gpu_starts<Int> gpu_starts_of(const gpu_job &job, const dm_job_schedule &s
         written = gpu_tokens_written(job, RAGGED ? (int64_t)all.tokens : (int64_t)job.num_requests * job.extend_len);
     uint32_t covered = (uint32_t)(written < INT32_MAX ? written : INT32_MAX);
     if (!(s.flags & DM_SCHED_PER_TOKEN))
-        covered /= (uint32_t)job.extend_len;
+        covered = gpu_divide32(covered, (uint32_t)job.extend_len);
     return gpu_starts<Int>{total, quotient, (uint32_t)(total - quotient * (uint32_t)s.slots), covered};
 }
 

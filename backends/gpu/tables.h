@@ -18,17 +18,28 @@ template <bool RAGGED> DM_FN gpu_raw_row gpu_load_row(const gpu_job &job, uint32
     return raw;
 }
 
-/* The rows of one request: count of them, from token t on; how many columns are live, and where the source has them. */
+/* The rows of one request: count of them, from token t on; what is live, and where the source has it. */
 template <class Int> struct gpu_rows {
     const int32_t *source;
     typename gpu_index<Int>::type t, count;
-    uint32_t columns;
+    uint32_t kv, columns;
 };
+
+/* Where a row of a table begins, in elements. */
+template <class Int> DM_FN uint64_t gpu_row_offset(typename gpu_index<Int>::type row, int64_t stride)
+{
+    return gpu_is_exact<Int>() ? (uint64_t)row * (uint64_t)stride : (uint64_t)(uint32_t)row * (uint32_t)stride;
+}
 
 /* n / size; in a step, sizes are powers of two. */
 template <class Int> DM_FN uint32_t gpu_over(uint32_t n, int32_t size, int32_t shift)
 {
     return gpu_is_exact<Int>() && shift < 0 ? n / (uint32_t)size : n >> shift;
+}
+
+template <class Int> DM_FN bool gpu_is_multiple(uint32_t n, int32_t size, int32_t shift)
+{
+    return gpu_is_exact<Int>() && shift < 0 ? n % (uint32_t)size == 0 : !(n & ((uint32_t)size - 1));
 }
 
 /* The source's row, or -1 where it has none; the report has it then. */
@@ -50,34 +61,32 @@ DM_FN gpu_rows<Int> gpu_rows_of(const gpu_job &job, uint32_t r, const gpu_raw_ro
     const Index row = gpu_source_row<Int>(job, raw.row);
     const uint32_t kv = row < 0 ? 0 : (uint32_t)req.kv;
     const uint32_t columns = gpu_over<Int>(kv + (uint32_t)job.read_size - 1, job.read_size, job.read_shift);
-    return gpu_rows<Int>{job.source + (row < 0 ? 0 : row) * (int64_t)(Index)job.source_stride, t,
-                         gpu_min<Index>(req.q, (Index)job.capacity - t), gpu_min(columns, job.read_bound)};
+    return gpu_rows<Int>{job.source + gpu_row_offset<Int>(row < 0 ? 0 : row, job.source_stride), t,
+                         gpu_min<Index>(RAGGED ? req.q : job.extend_len, (Index)job.capacity - t), kv,
+                         gpu_min(columns, job.read_bound)};
 }
 
-/* Zeroes the columns behind the live ones; behind the last request, those of the padding's rows. */
-template <class Int, bool RAGGED>
-DM_FN void gpu_clear_rows(const gpu_job &job, uint32_t r, const gpu_raw_row &raw, const gpu_rows<Int> &rows,
-                          uint32_t column, int32_t first_row)
+/* Zeroes what is not live of both tables; behind the last request, the padding's rows. */
+template <class Int>
+DM_FN void gpu_clear_rows(const gpu_job &job, uint32_t r, const gpu_rows<Int> &rows, uint32_t column, int32_t first_row)
 {
-    const int32_t kv = gpu_source_row<Int>(job, raw.row) < 0 ? 0 : gpu_request_of<RAGGED>(job, r, raw.lengths).kv;
-    const uint32_t pages = gpu_over<Int>((uint32_t)kv + (uint32_t)job.page_size - 1, job.page_size, job.page_shift);
-    const int64_t live_pages = gpu_min(pages, job.page_bound);
-    const int64_t live_slots = gpu_min((uint32_t)kv, job.slot_bound);
-    const int64_t slots_end = job.page_table_1 ? job.page_table_1_cols : 0;
-    const int64_t pages_end = job.page_table ? job.page_table_cols : 0;
-    int64_t count = rows.count;
-    if (r >= (uint32_t)job.num_requests)
-        count = r == (uint32_t)job.num_requests ? gpu_tokens_written(job, rows.t) - rows.t : 0;
+    typedef typename gpu_index<Int>::type Index;
+    Index count = r > (uint32_t)job.num_requests ? 0 : rows.count;
+    if (r == (uint32_t)job.num_requests)
+        count = (Index)gpu_tokens_written(job, rows.t) - rows.t;
 #pragma unroll 1
-    for (int64_t row = first_row; row < count; row += job.row_mask + 1) {
-        const int64_t slots = (rows.t + row) * job.page_table_1_stride,
-                      entries = (rows.t + row) * job.page_table_stride;
+    for (int k = 0; k < 2; k++) {
+        int32_t *const table = k ? job.page_table : job.page_table_1;
+        const uint32_t pages = gpu_over<Int>(rows.kv + (uint32_t)job.page_size - 1, job.page_size, job.page_shift);
+        const Index end = (Index)(k ? job.page_table_cols : job.page_table_1_cols); /* 0 without the table */
+        const Index live = k ? gpu_min(pages, job.page_bound) : gpu_min(rows.kv, job.slot_bound);
 #pragma unroll 1
-        for (int64_t c = live_slots + column; c < slots_end; c += job.column_mask + 1)
-            job.page_table_1[slots + c] = 0;
+        for (Index row = first_row; row < count; row += job.row_mask + 1) {
+            const int64_t stride = k ? job.page_table_stride : job.page_table_1_stride;
 #pragma unroll 1
-        for (int64_t c = live_pages + column; c < pages_end; c += job.column_mask + 1)
-            job.page_table[entries + c] = 0;
+            for (Index c = live + column; c < end; c += job.column_mask + 1)
+                table[gpu_row_offset<Int>(rows.t + row, stride) + (uint64_t)c] = 0;
+        }
     }
 }
 
@@ -105,25 +114,26 @@ DM_FN void gpu_copy_columns(const gpu_job &job, const gpu_rows<Int> &rows, uint3
 #pragma unroll
     for (uint32_t i = 0; i < COLUMNS; i++) {
         entry[i] = gpu_over<Int>(at[i], job.entry_size, job.entry_shift);
-        begins[i] = entry[i] * (uint32_t)job.entry_size == at[i] && entry[i] < job.page_bound;
+        begins[i] = gpu_is_multiple<Int>(at[i], job.entry_size, job.entry_shift) && entry[i] < job.page_bound;
         page[i] = gpu_entry_of<Int>(job, slot[i]);
     }
 #pragma unroll 1
     for (Index row = first_row; row < rows.count; row += job.row_mask + 1) {
-        int32_t *const slots = job.page_table_1 + (rows.t + row) * (int64_t)(Index)job.page_table_1_stride;
-        int32_t *const entries = job.page_table + (rows.t + row) * (int64_t)(Index)job.page_table_stride;
+        const uint64_t slots = gpu_row_offset<Int>(rows.t + row, job.page_table_1_stride);
+        const uint64_t entries = gpu_row_offset<Int>(rows.t + row, job.page_table_stride);
 #pragma unroll
         for (uint32_t i = 0; i < COLUMNS; i++) {
             if (at[i] < job.slot_bound)
-                slots[at[i]] = slot[i];
+                job.page_table_1[slots + at[i]] = slot[i];
             if (begins[i])
-                entries[entry[i]] = page[i];
+                job.page_table[entries + entry[i]] = page[i];
         }
     }
 }
 
 /* The rows of one request for each thread; behind the last request come those of the padding. As many columns are in
- * flight as the thread has, up to four: what is not live costs no instructions. */
+ * flight as the thread has, up to four, or two in the larger code of ragged requests: what is not live costs no
+ * instructions. */
 template <class Int, bool RAGGED> DM_FN void gpu_fill_tables(const gpu_job &job, int block)
 {
     typedef typename gpu_index<Int>::type Index;
@@ -134,14 +144,14 @@ template <class Int, bool RAGGED> DM_FN void gpu_fill_tables(const gpu_job &job,
     gpu_touch(job.page_table_1);
     const uint32_t requests = (uint32_t)job.num_requests;
     const gpu_raw_row raw = gpu_load_row<RAGGED>(job, r);
-    Index t = (Index)gpu_min(r, requests) * job.extend_len;
+    Index t = (Index)r * job.extend_len;
     if (RAGGED)
         t = (Index)gpu_tokens_before<Int>(job, gpu_min((uint32_t)(first >> job.request_shift), requests),
                                           gpu_min(r, requests));
     const gpu_rows<Int> rows = gpu_rows_of<Int, RAGGED>(job, r, raw, t);
 #pragma unroll 1
     for (uint32_t column = (uint32_t)number & job.column_mask; column < rows.columns;) {
-        if (column + 3 * across < rows.columns) {
+        if (!RAGGED && column + 3 * across < rows.columns) {
             gpu_copy_columns<Int, 4>(job, rows, column, row);
             column += 4 * across;
         } else if (column + across < rows.columns) {
@@ -153,7 +163,7 @@ template <class Int, bool RAGGED> DM_FN void gpu_fill_tables(const gpu_job &job,
         }
     }
     if (job.flags & DM_JOB_FULL_ROWS)
-        gpu_clear_rows<Int, RAGGED>(job, r, raw, rows, (uint32_t)number & job.column_mask, row);
+        gpu_clear_rows(job, r, rows, (uint32_t)number & job.column_mask, row);
 }
 
 #endif

@@ -65,6 +65,11 @@ DM_COLD_FN uint64_t gpu_divide(uint64_t a, uint32_t b)
     return dm_divide(a, b);
 }
 
+DM_COLD_FN uint32_t gpu_divide32(uint32_t a, uint32_t b)
+{
+    return a / b;
+}
+
 /* An int32 or int64 of an array, as its words: extending a sign would wait for it, before what is wanted besides is on
  * its way. bytes: 4 or 8. */
 typedef struct gpu_words {
