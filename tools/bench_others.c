@@ -12,7 +12,7 @@
 extern const unsigned char bench_empty_cuda_image[], bench_empty_hip_image[];
 extern const unsigned char bench_foreign_cuda_image[], bench_foreign_hip_image[];
 
-enum { FLUSH_BYTES = 256 << 20, COPY_BYTES = 1 << 30, COPIES = 20, PARAMS_BYTES = 4096 };
+enum { FLUSH_BYTES = 256 << 20, COPY_BYTES = 1 << 30, REPEATS = 20, PARAMS_BYTES = 4096 };
 /* Blocks enough for several on every multiprocessor, of a warp for each of its parts. */
 enum { FOREIGN_GRID = 512, FOREIGN_BLOCK = 128 };
 
@@ -84,16 +84,31 @@ static void enqueue_copy(void *arg)
     gpu_queue_copy(o->queue, o->copy_to, o->copy_from, COPY_BYTES);
 }
 
-double bench_others_copy_rate(const bench_others *o)
+static void enqueue_code(void *arg)
 {
-    if (!o->copy_to)
-        return 0;
+    bench_others_between(arg, BENCH_CODE);
+}
+
+/* Of the work in a graph, the median. */
+static double time_once(bench_others *o, void (*enqueue)(void *arg))
+{
     tool_samples times = {0};
-    gpu_graph *copy = gpu_graph_capture(o->queue, enqueue_copy, (void *)o);
-    for (int i = 0; i < COPIES; i++)
-        tool_samples_add(&times, gpu_graph_time(copy));
-    gpu_graph_free(copy);
+    gpu_graph *graph = gpu_graph_capture(o->queue, enqueue, o);
+    for (int i = 0; i < REPEATS; i++)
+        tool_samples_add(&times, gpu_graph_time(graph));
+    gpu_graph_free(graph);
     const double us = tool_samples_percentile(&times, 50);
     tool_samples_free(&times);
+    return us;
+}
+
+double bench_others_copy_rate(bench_others *o)
+{
+    const double us = o->copy_to ? time_once(o, enqueue_copy) : 0;
     return us > 0 ? 2.0 * COPY_BYTES / us : 0;
+}
+
+double bench_others_code_us(bench_others *o)
+{
+    return bench_others_have(o, BENCH_CODE) ? time_once(o, enqueue_code) : 0;
 }

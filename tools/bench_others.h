@@ -33,6 +33,8 @@ void bench_others_between(const bench_others *o, bench_column column);
 void bench_others_empty(const bench_others *o, unsigned grid, unsigned block);
 
 /* Bytes that a device-to-device copy reads and writes in a microsecond; 0 where the driver cannot. */
-double bench_others_copy_rate(const bench_others *o);
+double bench_others_copy_rate(bench_others *o);
+/* How long the foreign kernels take; 0 where there are none. */
+double bench_others_code_us(bench_others *o);
 
 #endif

@@ -9,7 +9,7 @@ enum { STEPS = 1000, THREADS = 128 }; /* a step is four instructions of 16 bytes
 /* Any numbers, different for each kernel and step, known to the compiler. */
 static __device__ constexpr unsigned noise(unsigned kernel, unsigned step)
 {
-    return (kernel * STEPS + step + 1) * 2654435761u ^ step << 7;
+    return ((kernel * STEPS + step + 1) * 2654435761u) ^ (step << 7);
 }
 
 /* Every thread of the grid changes a word of its own. Two chains of numbers that nobody can shorten. */
