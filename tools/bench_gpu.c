@@ -43,8 +43,7 @@ typedef struct bench {
     bench_table table;
 } bench;
 
-/* ---- What is enqueued ----------------------------------------------------------------------------------------------
- */
+/* ---- What is enqueued ----------------------------------------------------------------------------------------- */
 
 static void enqueue_fill(void *arg)
 {
@@ -59,8 +58,7 @@ static void enqueue_empty(void *arg)
     bench_others_empty(arg, EMPTY_GRID, EMPTY_BLOCK);
 }
 
-/* ---- Placing the rows ----------------------------------------------------------------------------------------------
- */
+/* ---- Placing the rows ----------------------------------------------------------------------------------------- */
 
 static dm_status place_image(const place *at, const image *img, call *c)
 {
@@ -122,8 +120,7 @@ static int prepare(bench *b)
     return TOOL_GOOD;
 }
 
-/* ---- Timing on the device ------------------------------------------------------------------------------------------
- */
+/* ---- Timing on the device ------------------------------------------------------------------------------------- */
 
 typedef enum how { DURATIONS, DIFFERENCES, CHAIN } how;
 
@@ -209,8 +206,7 @@ static void find_shapes(bench *b)
     }
 }
 
-/* ---- Timing on the host --------------------------------------------------------------------------------------------
- */
+/* ---- Timing on the host --------------------------------------------------------------------------------------- */
 
 static double host_time(const bench *b, const call *c, const bench_result *x)
 {
@@ -249,8 +245,7 @@ static void time_host(bench *b, int i)
     x->bare_us = median(&bare);
 }
 
-/* ---- The whole -----------------------------------------------------------------------------------------------------
- */
+/* ---- The whole ------------------------------------------------------------------------------------------------ */
 
 /* The first fill after dm_open pays for nothing that dm_open should have paid for. */
 static double first_call_us(dm_context *ctx)

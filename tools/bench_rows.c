@@ -18,8 +18,7 @@ static const double most_cold_us = 4.0, most_cold_lengths_us = 2.2, schedule_us 
 /* Relative bars hold to 5%, or a tick of NVIDIA's clock. */
 static const double tolerance = 0.05, tick_us = 0.032;
 
-/* ---- SGLang's kernels ----------------------------------------------------------------------------------------------
- */
+/* ---- SGLang's kernels ----------------------------------------------------------------------------------------- */
 
 /* What SGLang 0.5.17's kernel takes for the same outputs: H200, probe at 7c4d730. */
 typedef struct peer_time {
@@ -44,8 +43,7 @@ static void set_peer(bench_row *row)
         }
 }
 
-/* ---- Making rows ---------------------------------------------------------------------------------------------------
- */
+/* ---- Making rows ---------------------------------------------------------------------------------------------- */
 
 typedef struct list {
     bench_row *rows;
@@ -88,8 +86,7 @@ static workload engine_work(int s, int32_t tokens, bool variable, unsigned outpu
     return (workload){NULL, shapes[s].requests, tokens, variable, shapes[s].context, GRAPH_WIDTH, PAGE, outputs};
 }
 
-/* ---- SGLang --------------------------------------------------------------------------------------------------------
- */
+/* ---- SGLang --------------------------------------------------------------------------------------------------- */
 
 static const struct step {
     const char *name;
@@ -130,8 +127,7 @@ static void add_sglang(list *l)
     two->most_cold_us = 0;
 }
 
-/* ---- vLLM ----------------------------------------------------------------------------------------------------------
- */
+/* ---- vLLM ----------------------------------------------------------------------------------------------------- */
 
 enum {
     VLLM = WORKLOAD_INT32 | WORKLOAD_STARTS | WORKLOAD_BLOCKS | WORKLOAD_CONTEXT | WORKLOAD_PAGE_TABLE | WORKLOAD_WHOLE
@@ -163,8 +159,7 @@ static void add_vllm(list *l)
     add_vllm_row(l, 1, true, WORKLOAD_SCHEDULE | WORKLOAD_REPORT, " +sched. report");
 }
 
-/* ---- Lengths -------------------------------------------------------------------------------------------------------
- */
+/* ---- Lengths -------------------------------------------------------------------------------------------------- */
 
 static void add_lengths_row(list *l, const char *name, int32_t requests, bool variable, unsigned outputs)
 {
@@ -186,8 +181,7 @@ static void add_lengths(list *l)
         add_lengths_row(l, "expanded int64", expanded[i], true, WORKLOAD_EXPANDED);
 }
 
-/* ---- Large fills ---------------------------------------------------------------------------------------------------
- */
+/* ---- Large fills ---------------------------------------------------------------------------------------------- */
 
 static const struct large {
     int32_t requests;
@@ -254,8 +248,7 @@ bench_row *bench_rows(int *count)
     return l.rows;
 }
 
-/* ---- Bars ----------------------------------------------------------------------------------------------------------
- */
+/* ---- Bars ----------------------------------------------------------------------------------------------------- */
 
 static double tolerated(double limit_us)
 {

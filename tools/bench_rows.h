@@ -33,7 +33,7 @@ enum { BENCH_MOST_ROWS = 128 };
 /* All rows, in an array of BENCH_MOST_ROWS for free(). */
 bench_row *bench_rows(int *count);
 
-/* ---- Results ---- */
+/* ---- Results -------------------------------------------------------------------------------------------------- */
 
 /* Of the samples, microseconds; median 0: not measured. */
 typedef struct bench_spread {

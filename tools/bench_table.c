@@ -29,8 +29,7 @@ static void print_columns(const bench_table *t, const bench_spread *columns)
         print_cell(t, &columns[c]);
 }
 
-/* ---- The table -----------------------------------------------------------------------------------------------------
- */
+/* ---- The table ------------------------------------------------------------------------------------------------ */
 
 void bench_table_head(const bench_table *t)
 {
@@ -116,8 +115,7 @@ bench_tally bench_table_tally(const bench_table *t)
     return sum;
 }
 
-/* ---- The report ----------------------------------------------------------------------------------------------------
- */
+/* ---- The report ----------------------------------------------------------------------------------------------- */
 
 static void write_spread(tool_json *j, const char *key, const bench_spread *s)
 {

@@ -16,8 +16,7 @@ static bench_spread spread_of(tool_samples *s)
     return spread;
 }
 
-/* ---- Durations -----------------------------------------------------------------------------------------------------
- */
+/* ---- Durations ------------------------------------------------------------------------------------------------ */
 
 enum { BATCH = 10 /* samples of a turn */, WARM_UP = 3 };
 
@@ -93,8 +92,7 @@ void bench_time_durations(cupti *c, const bench_others *o, bench_side *sides, in
     free(l.sinks);
 }
 
-/* ---- Differences ---------------------------------------------------------------------------------------------------
- */
+/* ---- Differences ---------------------------------------------------------------------------------------------- */
 
 enum { CHAIN = 10 /* fills in a graph */, DISCARDED = 2 };
 

@@ -58,8 +58,7 @@ struct cupti {
 /* CUPTI hands nothing of ours to its callbacks. */
 static cupti *recorder;
 
-/* ---- Records -------------------------------------------------------------------------------------------------------
- */
+/* ---- Records -------------------------------------------------------------------------------------------------- */
 
 static void request_buffer(uint8_t **buffer, size_t *size, size_t *max_records)
 {
@@ -97,8 +96,7 @@ static void read_buffer(void *context, uint32_t stream, uint8_t *buffer, size_t 
     free(buffer);
 }
 
-/* ---- Opening -------------------------------------------------------------------------------------------------------
- */
+/* ---- Opening -------------------------------------------------------------------------------------------------- */
 
 static void *open_library(const char *path)
 {
@@ -174,8 +172,7 @@ void cupti_close(cupti *c)
     release(c);
 }
 
-/* ---- Reading -------------------------------------------------------------------------------------------------------
- */
+/* ---- Reading -------------------------------------------------------------------------------------------------- */
 
 static int by_start(const void *a, const void *b)
 {
