@@ -74,12 +74,15 @@ static int run(dm_context *ctx, const bench_options *options)
 int cmd_bench(int argc, char **argv)
 {
     const char *backend = NULL, *beside = NULL;
-    bench_options o = {.seed = 1, .match = ""};
+    bench_options o = {.seed = 1, .match = "", .samples = 200};
     const tool_option options[] = {
         {"backend", TOOL_STRING, &backend, 0, 0, "cuda, hip or cpu [the first that works]"},
         {"beside", TOOL_STRING, &beside, 0, 0, "another GPU backend on the same GPU, to compare with [none]"},
         {"json", TOOL_STRING, &o.json, 0, 0, "also write the rows to this file"},
         {"seed", TOOL_INT, &o.seed, 0, 9007199254740992.0, "of the inputs [1]"},
+        {"samples", TOOL_INT, &o.samples, 10, 100000, "of a row and column, on a GPU [200]"},
+        {"cupti", TOOL_STRING, &o.cupti, 0, 0, "the libcupti that times kernels on NVIDIA GPUs, or none [looked for]"},
+        {"strict", TOOL_FLAG, &o.strict, 0, 0, "on a GPU: exit with 1 if a bar is missed or cannot be judged"},
         {"match", TOOL_STRING, &o.match, 0, 0, "only the rows whose names contain NAME [all]"},
     };
     const tool_command command = {.name = "bench",

@@ -15,6 +15,9 @@ typedef struct bench_options {
     const char *match;  /* only the rows whose names contain this */
     const char *json;   /* also write the rows to this file; NULL: do not */
     dm_context *beside; /* another GPU backend's, timed in turns with the first; NULL: none */
+    bool strict;        /* a bar that is missed, or cannot be judged, is a failure */
+    int64_t samples;    /* of a row and column */
+    const char *cupti;  /* the library, or "none"; NULL: by its usual names */
 } bench_options;
 
 /* Compares what the context makes of the image with the oracle; returns an exit status. */
@@ -30,9 +33,5 @@ void bench_report_row(tool_json *j, const workload *w);
 /* Time and print the rows; return an exit status. */
 int bench_cpu(dm_context *ctx, const bench_options *options);
 int bench_gpu(dm_context *ctx, const bench_options *options);
-
-/* Device code of a kernel draftmeta_empty, which does nothing with parameters as large as a fill's. Where it could not
- * be compiled its first byte is 0. */
-extern const unsigned char bench_empty_cuda_image[], bench_empty_hip_image[];
 
 #endif

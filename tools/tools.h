@@ -15,7 +15,7 @@
 
 enum tool_exit {
     TOOL_GOOD = 0,
-    TOOL_MISMATCH = 1,  /* the library and the oracle, or two backends, disagree */
+    TOOL_MISMATCH = 1,  /* the library and the oracle, or two backends, disagree; a bar is missed that must not be */
     TOOL_USAGE = 2,     /* a wrong option, a bad input file, an output that cannot be written */
     TOOL_NO_BACKEND = 3 /* the backend is not available, or failed */
 };

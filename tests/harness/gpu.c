@@ -25,6 +25,7 @@ typedef struct entry_points {
     int (*event_elapsed)(float *ms, void *from, void *to);
     int (*event_destroy)(void *event);
     int (*module_load)(void **module, const void *image);
+    int (*module_unload)(void *module);
     int (*module_function)(void **function, void *module, const char *name);
     int (*launch)(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
                   unsigned block_z, unsigned shared, void *stream, void **params, void **extra);
@@ -56,6 +57,7 @@ static const entry_name names[] = {
     {"cuEventElapsedTime", "hipEventElapsedTime", AT(event_elapsed)},
     {"cuEventDestroy_v2", "hipEventDestroy", AT(event_destroy)},
     {"cuModuleLoadData", "hipModuleLoadData", AT(module_load)},
+    {"cuModuleUnload", "hipModuleUnload", AT(module_unload)},
     {"cuModuleGetFunction", "hipModuleGetFunction", AT(module_function)},
     {"cuLaunchKernel", "hipModuleLaunchKernel", AT(launch)},
     {"cuMemcpyDtoDAsync_v2", "hipMemcpyDtoDAsync", AT(copy)},
@@ -68,7 +70,12 @@ struct gpu_queue {
     int device;
     void *library;
     entry_points driver;
-    void *stream, *begin, *end, *module, *function;
+    void *stream, *begin, *end;
+};
+
+struct gpu_module {
+    gpu_queue *queue;
+    void *module;
 };
 
 struct gpu_graph {
@@ -220,18 +227,44 @@ bool gpu_graph_shape(const gpu_graph *g, unsigned *grid, unsigned *block)
 }
 
 /* HIP's driver on NVIDIA takes CUDA's code, not HIP's. */
-void gpu_queue_load(gpu_queue *q, const void *cuda_image, const void *hip_image, const char *kernel)
+gpu_module *gpu_module_load(gpu_queue *q, const void *cuda_image, const void *hip_image)
 {
-    const bool is_hip = !q->is_cuda && *(const char *)hip_image && !q->driver.module_load(&q->module, hip_image);
-    if (!is_hip)
-        need(q->driver.module_load(&q->module, cuda_image), "loading device code");
-    need(q->driver.module_function(&q->function, q->module, kernel), "finding a kernel");
+    const void *const images[] = {q->is_cuda ? cuda_image : hip_image, cuda_image};
+    void *module = NULL;
+    for (int i = 0; i < 2 && !module; i++)
+        if (*(const char *)images[i] && q->driver.module_load(&module, images[i]))
+            module = NULL;
+    if (!module)
+        return NULL;
+    gpu_module *m = calloc(1, sizeof *m);
+    need(!m, "calloc");
+    *m = (gpu_module){q, module};
+    return m;
 }
 
-void gpu_queue_launch(gpu_queue *q, unsigned grid, unsigned block, void *params)
+void gpu_module_unload(gpu_module *m)
+{
+    if (!m)
+        return;
+    need(m->queue->driver.module_unload(m->module), "unloading device code");
+    free(m);
+}
+
+void *gpu_module_kernel(const gpu_module *m, const char *name)
+{
+    void *kernel = NULL;
+    return m && !m->queue->driver.module_function(&kernel, m->module, name) ? kernel : NULL;
+}
+
+void gpu_queue_launch(gpu_queue *q, void *kernel, unsigned grid, unsigned block, void *params)
 {
     void *list[] = {params};
-    need(q->driver.launch(q->function, grid, 1, 1, block, 1, 1, 0, q->stream, list, NULL), "launching a kernel");
+    need(q->driver.launch(kernel, grid, 1, 1, block, 1, 1, 0, q->stream, list, NULL), "launching a kernel");
+}
+
+bool gpu_queue_moves(const gpu_queue *q)
+{
+    return q->driver.copy && q->driver.set32;
 }
 
 void gpu_queue_copy(gpu_queue *q, void *dst, const void *src, size_t bytes)

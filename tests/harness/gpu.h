@@ -32,10 +32,19 @@ bool gpu_graph_shape(const gpu_graph *g, unsigned *grid, unsigned *block);
 
 /* ---- Work to compare with ---- */
 
-/* Loads a kernel of one pointer-free parameter struct from the vendor's device code. */
-void gpu_queue_load(gpu_queue *q, const void *cuda_image, const void *hip_image, const char *kernel);
-/* Enqueues it. */
-void gpu_queue_launch(gpu_queue *q, unsigned grid, unsigned block, void *params);
+typedef struct gpu_module gpu_module;
+
+/* Loads the vendor's device code; NULL where the image is empty, which its first byte tells, or the driver refuses it.
+ * Unload it before the queue is closed. */
+gpu_module *gpu_module_load(gpu_queue *q, const void *cuda_image, const void *hip_image);
+void gpu_module_unload(gpu_module *m);
+/* A kernel of one parameter; NULL if there is none of that name. */
+void *gpu_module_kernel(const gpu_module *m, const char *name);
+
+/* Enqueues a kernel; params are its parameter. */
+void gpu_queue_launch(gpu_queue *q, void *kernel, unsigned grid, unsigned block, void *params);
+/* Whether the driver has the next two. */
+bool gpu_queue_moves(const gpu_queue *q);
 void gpu_queue_copy(gpu_queue *q, void *dst, const void *src, size_t bytes);
 /* Writes every byte, to push everything else out of the cache. */
 void gpu_queue_set(gpu_queue *q, void *dst, size_t bytes);

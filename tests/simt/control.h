@@ -18,6 +18,9 @@ int simt_calls(const char *entry_point);
 /* Kernels that were run, replays included. */
 int simt_launches(void);
 
+/* From now on watcher is told the name of each of them; NULL: no more. */
+void simt_watch(void (*watcher)(const char *kernel));
+
 /* Allocations, modules, contexts, streams, graphs and events that were not given back. */
 int simt_live_objects(void);
 

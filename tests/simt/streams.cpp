@@ -62,6 +62,7 @@ Pool<Graph> graphs;
 Pool<Exec> execs;
 Pool<Event> events;
 int launches;
+void (*watcher)(const char *kernel);
 
 template <class Do> void for_each_capture(Do act)
 {
@@ -113,6 +114,8 @@ int run_kernel(const KernelNode &node, int device)
     if (!kernel)
         return invalid_handle;
     launches++;
+    if (watcher)
+        watcher(kernel->name.c_str());
     kernel->run(node.parameter.data(), node.grid, node.block);
     return success;
 }
@@ -431,4 +434,9 @@ Live live_events()
 int simt_launches(void)
 {
     return driver::launches;
+}
+
+void simt_watch(void (*watcher)(const char *kernel))
+{
+    driver::watcher = watcher;
 }
