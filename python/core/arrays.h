@@ -33,8 +33,13 @@ PyObject *get_attribute(PyObject *object, const char *name);
  * own exception set, and no reference taken. */
 bool array_import(PyObject *object, const char *name, array *a);
 
-/* Of a dict of arrays, or None: bytes that are the same for the same memory, types, extents, strides and devices. */
-PyObject *core_key_of(PyObject *module, PyObject *arrays);
+/* As array_import, of an array that is not to be kept; fast for those that say what they are without a capsule. Of
+ * these it does not ask whether the host's memory is pinned: array_ask_pinned does. */
+bool array_look(PyObject *object, const char *name, array *a);
+bool array_ask_pinned(PyObject *object, const char *name, array *a);
+
+/* 4 or 8. */
+int array_element_bytes(const array *a);
 
 /* The product of the extents. */
 int64_t array_elements(const array *a);
