@@ -287,7 +287,7 @@ static bool describe_exchange(const dlpack_exchange *e, PyObject *object, const 
 
 static bool import_exchange(const dlpack_exchange *e, PyObject *object, const char *name, array *a)
 {
-    if (!describe_exchange(e, object, name, a) || !array_ask_pinned(object, name, a))
+    if (!describe_exchange(e, object, name, a))
         return false;
     Py_INCREF(object);
     a->keeper = object;

@@ -234,14 +234,15 @@ static bool take_part(binding *b, const field *f, const char *name, PyObject **o
 
 /* ---- Arrays ---- */
 
-/* An array that the binding keeps from then on. */
+/* An array that the binding keeps from then on. Whether it is pinned does not matter to a fill on the CPU. */
 static bool import_and_keep(binding *b, const char *name, PyObject *object, array *a)
 {
+    const bool is_cpu = b->place.backend && strcmp(b->place.backend, "cpu") == 0;
     if (!array_import(object, name, a))
         return false;
-    const bool kept = PyList_Append(b->kept, a->keeper) == 0;
+    const bool good = (is_cpu || array_ask_pinned(object, name, a)) && PyList_Append(b->kept, a->keeper) == 0;
     Py_DECREF(a->keeper);
-    return kept;
+    return good;
 }
 
 /* Imports and checks the array. at: where in the descriptor its address goes. */

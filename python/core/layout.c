@@ -447,13 +447,11 @@ static const char by_layout_doc[] =
     "ByLayout(arrays, bind, limit, first=None)\n--\n\n"
     "Fills that are bound once for each layout of their arrays: devices, types, shapes, strides, addresses modulo 16,\n"
     "which are None and which begin at one address. arrays: the arguments' names.\n\n"
-    "bind(arrays, numbers) gives the fills to enqueue together: dicts of Fill's arguments, whose arrays are tuples\n"
-    "(index, rows, columns, skip): rows from skip on and the first columns of arrays[index]; -1 is all there are. "
-    "What\n"
-    "it gives may depend on nothing else but layout and numbers. first(backend, device) is called at the first one.\n"
-    "limit plans are kept; those that were not used for longest go. No array is kept alive.";
+    "bind(arrays, numbers) gives the fills to enqueue together: dicts of Fill's arguments, with draftmeta._bound.Part\n"
+    "for arrays. What it gives may depend on nothing but layout and numbers. limit layouts are kept; the one that was\n"
+    "not used for longest goes first. No array is kept alive. first(backend, device) is called at the first one.";
 
-static const char run_doc[] = "run(arrays, numbers)\n--\n\nEnqueues the fills: one launch.";
+static const char run_doc[] = "run($self, arrays, numbers, /)\n--\n\nEnqueues the fills: one launch.";
 
 PyObject *by_layout_type_new(PyObject *module)
 {

@@ -17,7 +17,7 @@ LIMIT = 1024
 class Part(NamedTuple):
     """Of a call's array: these rows and columns; -1 is all there are. Too few rows are an error, too few columns not."""
 
-    index: int
+    number: int
     rows: int = -1
     columns: int = -1
     skip: int = 0
@@ -57,11 +57,9 @@ class Calls:
 
 def whole(arrays: tuple[Any, ...], names: tuple[str, ...]) -> dict[str, Part | None]:
     """By their names, parts that are all of the call's arrays; None stays None."""
-    return {
-        name: None if array is None else Part(i) for i, (name, array) in enumerate(zip(names, arrays))
-    }
+    return {name: None if array is None else Part(i) for i, (name, array) in enumerate(zip(names, arrays))}
 
 
 def head(part: Part | None, rows: int, columns: int = -1) -> Part | None:
     """The first rows, and the first columns."""
-    return None if part is None else Part(part.index, rows, columns)
+    return None if part is None else Part(part.number, rows, columns)

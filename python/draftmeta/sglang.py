@@ -240,7 +240,7 @@ def _bind_step(arrays: _Arrays, numbers: tuple[Any, ...]) -> list[_Fields]:
     n = 1 if mode == "decode" else next_n
     parts = _parts(arrays)
     context, lengths = parts["context_lens"], parts["cache_seqlens" if mode == "decode" else "seqlens_expanded"]
-    if context and lengths and _begin_together(arrays[context.index], arrays[lengths.index]):
+    if context and lengths and _begin_together(arrays[context.number], arrays[lengths.number]):
         parts["context_lens"] = None
     bias = n if mode == "target_verify" else 0
     per_request = mode == "target_verify" and variant == "sm100" and n >= 2
@@ -280,7 +280,7 @@ def _fields(
     for vector in ("seqlens_expanded", "dsa_cache_seqlens"):
         parts[vector] = head(parts[vector], tokens)
     parts["dsa_cu_seqlens_k"] = head(parts["dsa_cu_seqlens_k"], tokens + 1)
-    schedule = parts.pop("schedule")
+    schedule: Any = parts.pop("schedule")
     unit: Literal["request", "token"] = "request" if per_request else "token"
     return dict(
         parts,

@@ -177,10 +177,10 @@ def _bind(arrays: tuple[Any, ...], numbers: tuple[Any, ...]) -> list[dict[str, A
     tokens = numbers[1]
     parts = _bound.whole(arrays, tuple(_ARRAYS.values()))
     lengths = parts["context_lens"]
-    behind = arrays[lengths.index].numel() - tokens if lengths else 0
+    behind = arrays[lengths.number].numel() - tokens if lengths else 0
     fills = [_fields(arrays, parts, *numbers)]
     if lengths and behind > 0:
-        tail = Part(lengths.index, behind, skip=tokens)
+        tail = Part(lengths.number, behind, skip=tokens)
         fills.append(dict(num_requests=0, context_lens=tail, padded_tokens=behind))
     return fills
 
@@ -198,11 +198,11 @@ def _fields(
     interleave: int,
 ) -> dict[str, Any]:
     source, table = parts["block_table"], parts["page_table"]
-    columns = min(arrays[part.index].shape[1] for part in (source, table)) if source and table else 0
+    columns = min(arrays[part.number].shape[1] for part in (source, table)) if source and table else 0
     for output in ("context_lens", "seqlens_expanded", "token_to_req"):
         parts[output] = head(parts[output], tokens)
     parts["page_table"] = head(table, tokens, columns)
-    schedule = parts.pop("schedule")
+    schedule: Any = parts.pop("schedule")
     schedules = None if schedule is None else [Schedule(schedule, "sm90", "token", divisor=compress_ratio)]
     return dict(
         parts,
