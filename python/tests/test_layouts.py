@@ -46,6 +46,11 @@ def poison(count, offset=0):
     return place(np.full(count, POISON, np.int32), offset)
 
 
+def read_only(memory):
+    memory.flags.writeable = False
+    return memory
+
+
 def table(rows, columns):
     return place(np.zeros((rows, columns), np.int32))
 
@@ -67,7 +72,7 @@ OTHERS = {
     "alignment of 8": {"out": poison(3, 8)},
     "given": {"other": poison(3)},
     "the same twice": {"out": SHARED, "other": SHARED},
-    "read-only": {"lens": fakes.Exporter(lens(5, 9), read_only=True)},
+    "read-only": {"lens": read_only(lens(5, 9))},
     "table": {"table": table(2, 8)},
     "number": {"numbers": (1,)},
 }
