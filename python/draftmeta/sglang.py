@@ -101,7 +101,14 @@ def fused_dsa_target_verify_metadata(
     page = real_page_size if physical_page_size is None else physical_page_size
     _verify.run(
         (seq_lens, None, req_pool_indices, req_to_token, cache_seqlens, cu_seqlens_k, page_table_1)
-        + (seqlens_expanded, dsa_cache_seqlens, dsa_cu_seqlens_k, real_page_table, paged_mqa_ctx_lens_2d, None),
+        + (
+            seqlens_expanded,
+            dsa_cache_seqlens,
+            dsa_cu_seqlens_k,
+            real_page_table,
+            paged_mqa_ctx_lens_2d,
+            None,
+        ),
         (bs, bs * next_n, max_seqlen_k, dsa_index_topk, page, index_kpool, next_n, next_n, True),
     )
 
@@ -239,7 +246,10 @@ def _bind_step(arrays: _Arrays, numbers: tuple[Any, ...]) -> list[_Fields]:
         raise ValueError(f"mode is {mode!r}: it takes 'decode', 'target_verify' or 'draft_extend'")
     n = 1 if mode == "decode" else next_n
     parts = _parts(arrays)
-    context, lengths = parts["context_lens"], parts["cache_seqlens" if mode == "decode" else "seqlens_expanded"]
+    context, lengths = (
+        parts["context_lens"],
+        parts["cache_seqlens" if mode == "decode" else "seqlens_expanded"],
+    )
     if context and lengths and _begin_together(arrays[context.number], arrays[lengths.number]):
         parts["context_lens"] = None
     bias = n if mode == "target_verify" else 0

@@ -427,7 +427,9 @@ for _ in range(2):
 def test_it_says_that_it_is_in_use(verbose):
     environment = os.environ | {"DRAFTMETA_VERBOSE": verbose}
     done = subprocess.run([sys.executable, "-c", SAYS], capture_output=True, text=True, env=environment)
-    said = re.findall(r"^draftmeta.sglang.seqlens_expand_triton is in use, on cpu:0, process \d+$", done.stderr, re.M)
+    said = re.findall(
+        r"^draftmeta.sglang.seqlens_expand_triton is in use, on cpu:0, process \d+$", done.stderr, re.M
+    )
     assert len(said) == int(verbose)
     assert done.stdout.splitlines() == [f"{{'seqlens_expand_triton': {n}}}" for n in (1, 2)]
 
