@@ -71,7 +71,7 @@ static void set_contiguous(array *a)
     }
 }
 
-static int element_bytes(const array *a)
+int array_element_bytes(const array *a)
 {
     return a->type == DM_INT64 ? 8 : 4;
 }
@@ -79,11 +79,11 @@ static int element_bytes(const array *a)
 /* From bytes to elements. */
 static bool set_stride(array *a, const char *name, int i, int64_t bytes)
 {
-    a->strides[i] = bytes / element_bytes(a);
-    if (bytes % element_bytes(a) == 0)
+    a->strides[i] = bytes / array_element_bytes(a);
+    if (bytes % array_element_bytes(a) == 0)
         return true;
     PyErr_Format(PyExc_ValueError, "%s has a stride of %lld bytes: it must be a multiple of its elements' %d", name,
-                 (long long)bytes, element_bytes(a));
+                 (long long)bytes, array_element_bytes(a));
     return false;
 }
 
@@ -214,16 +214,35 @@ static bool describe_versioned(array *a, const char *name, const dlpack_versione
     return describe_tensor(a, name, &v->tensor);
 }
 
-/* The table of functions that object's type offers, or NULL. */
-static const dlpack_exchange *exchange_of(PyObject *object)
+/* The table of functions that a type offers, or NULL. It lives as long as the process. */
+static const dlpack_exchange *exchange_of_type(PyObject *type)
 {
-    PyObject *capsule = get_attribute((PyObject *)Py_TYPE(object), "__dlpack_c_exchange_api__");
+    PyObject *capsule = get_attribute(type, "__dlpack_c_exchange_api__");
     const dlpack_exchange *e = capsule ? PyCapsule_GetPointer(capsule, "dlpack_exchange_api") : NULL;
     PyErr_Clear();
-    Py_XDECREF(capsule); /* the table lives as long as the process */
+    Py_XDECREF(capsule);
     while (e && e->major > DLPACK_MAJOR)
         e = e->older;
     return e && e->major == DLPACK_MAJOR && e->describe ? e : NULL;
+}
+
+/* That of object's type. The last type that had one is remembered: nearly all arrays are of the same. */
+static const dlpack_exchange *exchange_of(PyObject *object)
+{
+    static PyObject *known_type;
+    static const dlpack_exchange *known;
+    PyObject *type = (PyObject *)Py_TYPE(object);
+    if (type == known_type)
+        return known;
+    const dlpack_exchange *e = exchange_of_type(type);
+    if (!e)
+        return NULL;
+    PyObject *former = known_type;
+    Py_INCREF(type);
+    known_type = type;
+    known = e;
+    Py_XDECREF(former);
+    return e;
 }
 
 /* object.__dlpack_device__()'s type. */
@@ -249,20 +268,21 @@ static void set_pinned(array *a, int type)
         a->home = HOME_PINNED;
 }
 
-static bool describe_exchange(const dlpack_exchange *e, PyObject *object, const char *name, array *a)
+bool array_ask_pinned(PyObject *object, const char *name, array *a)
 {
-    dlpack_tensor t;
     int type;
-    if (e->describe(object, &t))
-        return exporter_failed(name);
-    if (!describe_tensor(a, name, &t))
-        return false;
-    if (a->home != HOME_HOST)
+    if (a->home != HOME_HOST || !exchange_of(object)) /* the other ways have said it already */
         return true;
     if (!ask_device(object, name, &type))
         return false;
     set_pinned(a, type);
     return true;
+}
+
+static bool describe_exchange(const dlpack_exchange *e, PyObject *object, const char *name, array *a)
+{
+    dlpack_tensor t;
+    return e->describe(object, &t) ? exporter_failed(name) : describe_tensor(a, name, &t);
 }
 
 static bool import_exchange(const dlpack_exchange *e, PyObject *object, const char *name, array *a)
@@ -440,76 +460,38 @@ static bool import(PyObject *object, const char *name, array *a)
     return false;
 }
 
+/* Gives an array without elements an address. */
+static bool check_memory(array *a, const char *name)
+{
+    for (int i = 0; i < a->ndim; i++)
+        if (a->shape[i] < 0)
+            return PyErr_Format(PyExc_ValueError, "%s has a negative extent", name), false;
+    if (!a->data && array_elements(a) == 0)
+        a->data = &nothing;
+    if (!a->data)
+        PyErr_Format(PyExc_ValueError, "%s has elements and no address", name);
+    return a->data;
+}
+
 bool array_import(PyObject *object, const char *name, array *a)
 {
     *a = (array){0};
     if (!import(object, name, a))
         return false;
-    for (int i = 0; i < a->ndim; i++)
-        if (a->shape[i] < 0) {
-            PyErr_Format(PyExc_ValueError, "%s has a negative extent", name);
-            Py_DECREF(a->keeper);
-            return false;
-        }
-    if (!a->data && array_elements(a) == 0)
-        a->data = &nothing;
-    if (a->data)
-        return true;
-    PyErr_Format(PyExc_ValueError, "%s has elements and no address", name);
-    Py_DECREF(a->keeper);
-    return false;
+    const bool good = check_memory(a, name);
+    if (!good)
+        Py_DECREF(a->keeper);
+    return good;
 }
 
-/* ---- Keys ---- */
-
-/* As array_import, of arrays that are not to be kept; fast for those that say what they are without a capsule. */
-static bool look_at(PyObject *object, const char *name, array *a)
+bool array_look(PyObject *object, const char *name, array *a)
 {
     const dlpack_exchange *e = exchange_of(object);
     *a = (array){0};
     if (e)
-        return describe_exchange(e, object, name, a);
+        return describe_exchange(e, object, name, a) && check_memory(a, name);
     if (!array_import(object, name, a))
         return false;
     Py_CLEAR(a->keeper);
     return true;
-}
-
-enum { MAX_KEY_NUMBERS = 3 + 2 * MAX_DIMENSIONS };
-
-/* Writes all of an array that a fill depends on; returns how many numbers that is. */
-static size_t put_key(const array *a, int64_t *key)
-{
-    const size_t ndim = (size_t)a->ndim;
-    key[0] = (int64_t)(intptr_t)a->data;
-    key[1] = a->device;
-    key[2] = (int64_t)ndim << 16 | a->home << 8 | a->read_only << 4 | (int64_t)a->type;
-    memcpy(key + 3, a->shape, ndim * sizeof *key);
-    memcpy(key + 3 + ndim, a->strides, ndim * sizeof *key);
-    return 3 + 2 * ndim;
-}
-
-PyObject *core_key_of(PyObject *module, PyObject *arrays)
-{
-    enum { MOST = 32 };
-    int64_t key[MOST * MAX_KEY_NUMBERS];
-    size_t used = 0;
-    PyObject *name, *object;
-    Py_ssize_t at = 0;
-    (void)module;
-    if (!PyDict_Check(arrays) || PyDict_Size(arrays) > MOST)
-        return PyErr_Format(PyExc_TypeError, "key_of takes a dict of at most %d arrays", MOST);
-    while (PyDict_Next(arrays, &at, &name, &object)) {
-        array a;
-        key[used] = 0;
-        if (object == Py_None) {
-            used++;
-            continue;
-        }
-        const char *text = PyUnicode_AsUTF8AndSize(name, NULL);
-        if (!text || !look_at(object, text, &a))
-            return NULL;
-        used += put_key(&a, key + used);
-    }
-    return PyBytes_FromStringAndSize((const char *)key, (Py_ssize_t)(used * sizeof *key));
 }

@@ -30,11 +30,15 @@ typedef struct array {
 PyObject *get_attribute(PyObject *object, const char *name);
 
 /* Describes object, the argument called name. On failure returns false with a TypeError, ValueError or the exporter's
- * own exception set, and no reference taken. */
+ * own exception set, and no reference taken. Host memory may be pinned: array_ask_pinned knows, and takes longer. */
 bool array_import(PyObject *object, const char *name, array *a);
+bool array_ask_pinned(PyObject *object, const char *name, array *a);
 
-/* Of a dict of arrays, or None: bytes that are the same for the same memory, types, extents, strides and devices. */
-PyObject *core_key_of(PyObject *module, PyObject *arrays);
+/* As array_import, of an array that is not to be kept. */
+bool array_look(PyObject *object, const char *name, array *a);
+
+/* 4 or 8. */
+int array_element_bytes(const array *a);
 
 /* The product of the extents. */
 int64_t array_elements(const array *a);

@@ -42,7 +42,8 @@ static PyObject *stream_handle(PyObject *object)
     return NULL;
 }
 
-bool stream_from(PyObject *object, dm_stream *stream)
+/* A stream: None (the default stream), an integer, or an object with cuda_stream, ptr or handle. */
+static bool stream_from(PyObject *object, dm_stream *stream)
 {
     *stream = NULL;
     if (!object || object == Py_None)
@@ -57,6 +58,44 @@ bool stream_from(PyObject *object, dm_stream *stream)
     Py_XDECREF(handle);
     Py_XDECREF(number);
     return !PyErr_Occurred();
+}
+
+/* PyTorch's function that gives a device's current stream as a number. */
+static PyObject *torch_stream_getter(void)
+{
+    PyObject *module = PyImport_ImportModule("torch._C");
+    PyObject *getter = module ? get_attribute(module, "_cuda_getCurrentRawStream") : NULL;
+    Py_XDECREF(module);
+    return getter;
+}
+
+bool stream_source_init(stream_source *s, bool has_torch, const device *d)
+{
+    *s = (stream_source){NULL, NULL};
+    if (!has_torch)
+        return true;
+    s->getter = torch_stream_getter();
+    s->ordinal = PyLong_FromLong(d->info.device);
+    if (s->getter && s->ordinal)
+        return true;
+    stream_source_clear(s);
+    return false;
+}
+
+void stream_source_clear(stream_source *s)
+{
+    Py_CLEAR(s->getter);
+    Py_CLEAR(s->ordinal);
+}
+
+bool stream_choose(const stream_source *s, PyObject *given, dm_stream *stream)
+{
+    if (!s->getter || (given && given != Py_None))
+        return stream_from(given, stream);
+    PyObject *number = PyObject_CallFunctionObjArgs(s->getter, s->ordinal, NULL);
+    const bool good = number && stream_from(number, stream);
+    Py_XDECREF(number);
+    return good;
 }
 
 /* ---- Devices ---- */

@@ -59,7 +59,6 @@ static PyMethodDef functions[] = {
      "for each. No fill may read what another one of the call writes. All are checked before any is enqueued.\n"
      "Raises TypeError, ValueError, draftmeta.Error."},
     {"read_report", (PyCFunction)(void (*)(void))core_read_report, METH_VARARGS | METH_KEYWORDS, NULL},
-    {"key_of", core_key_of, METH_O, NULL},
     {"backends", core_backends, METH_NOARGS, NULL},
     {"command_info", core_command_info, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
@@ -84,7 +83,8 @@ static int fill_module(PyObject *module)
     if (!core_error || PyModule_AddObjectRef(module, "Error", core_error) < 0)
         return -1;
     return add(module, "Fill", fill_type_new(module)) || add(module, "Context", context_type_new(module)) ||
-                   add(module, "fields", core_fields()) || add(module, "version", PyUnicode_FromString(dm_version()))
+                   add(module, "ByLayout", by_layout_type_new(module)) || add(module, "fields", core_fields()) ||
+                   add(module, "version", PyUnicode_FromString(dm_version()))
                ? -1
                : 0;
 }

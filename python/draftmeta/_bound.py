@@ -1,61 +1,65 @@
-"""What the drop-ins for engines share: fills bound once per set of buffers, and a count of calls."""
+"""What the drop-ins for engines share: functions whose fills are bound by layout, and a count of their calls."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
-from collections.abc import Callable, Hashable
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
-from ._core import Fill, fill_many
+from ._core import ByLayout
 
-# An engine has a few sets of buffers for each captured batch size.
+# Layouts that a function keeps bound. An engine has a few for each captured batch size.
 LIMIT = 1024
 
 
-class Calls:
-    """Bound fills by everything that they depend on, and how often each function was called.
+class Part(NamedTuple):
+    """Of a call's array: these rows and columns; -1 is all there are. Too few rows are an error, too few columns not."""
 
-    A fill that is kept here keeps no buffer alive: its key says where the buffers are and how they are laid out, so a
-    tensor that comes to lie where a freed one was is filled correctly.
-    """
+    number: int
+    rows: int = -1
+    columns: int = -1
+    skip: int = 0
+
+
+class Calls:
+    """The functions of one module that stand for an engine's."""
 
     def __init__(self, module: str) -> None:
         self.module = module
-        self.counts: Counter[str] = Counter()
-        self.bound: dict[Hashable, tuple[Fill, ...]] = {}
+        self.functions: dict[str, ByLayout] = {}
 
-    def run(self, name: str, key: Hashable, bind: Callable[[], tuple[Fill, ...]]) -> None:
-        """One launch of the fills that bind makes for this key."""
-        fills = self.bound.get((name, key))
-        if fills is None:
-            fills = self._bind(name, key, bind)
-        if len(fills) == 1:
-            fills[0]()
-        else:
-            fill_many(fills)
-        self.counts[name] += 1
+    def function(
+        self,
+        name: str,
+        arrays: tuple[str, ...],
+        bind: Callable[[tuple[Any, ...], tuple[Any, ...]], list[dict[str, Any]]],
+        limit: int = LIMIT,
+    ) -> ByLayout:
+        """What runs the fills that bind(arrays, numbers) gives for a layout: see ByLayout."""
+        made = self.functions[name] = ByLayout(arrays, bind, limit, partial(self._say, name))
+        return made
 
-    def _bind(self, name: str, key: Hashable, bind: Callable[[], tuple[Fill, ...]]) -> tuple[Fill, ...]:
-        fills = bind()
-        if not self.counts[name] and os.environ.get("DRAFTMETA_VERBOSE", "0") not in ("", "0"):
-            where = f"{fills[0].backend}:{fills[0].device}"
+    def counts(self) -> dict[str, int]:
+        """How often each function was called, if it was."""
+        return {name: function.calls for name, function in self.functions.items() if function.calls}
+
+    def _say(self, name: str, backend: str, device: int) -> None:
+        if os.environ.get("DRAFTMETA_VERBOSE", "0") not in ("", "0"):
+            where = f"{backend}:{device}"
             print(
                 f"{self.module}.{name} is in use, on {where}, process {os.getpid()}",
                 file=sys.stderr,
                 flush=True,
             )
-        while len(self.bound) >= LIMIT:
-            self.bound.pop(next(iter(self.bound)), None)  # the oldest; another thread may have been faster
-        self.bound[name, key] = fills
-        return fills
 
 
-def head(tensor: Any, length: int) -> Any:
-    """The first length rows; None stays None. Fewer than that are an error, as they are for the kernels replaced."""
-    if tensor is None:
-        return None
-    if tensor.shape[0] < length:
-        raise ValueError(f"a buffer has {tensor.shape[0]} rows: at least {length} are needed")
-    return tensor[:length]
+def whole(arrays: tuple[Any, ...], names: tuple[str, ...]) -> dict[str, Part | None]:
+    """By their names, parts that are all of the call's arrays; None stays None."""
+    return {name: None if array is None else Part(i) for i, (name, array) in enumerate(zip(names, arrays))}
+
+
+def head(part: Part | None, rows: int, columns: int = -1) -> Part | None:
+    """The first rows, and the first columns."""
+    return None if part is None else Part(part.number, rows, columns)

@@ -13,17 +13,17 @@ They write the same bytes, with these exceptions, none of which a consumer of th
 - The columns of req_to_token bound those that are read; the originals trust max_len.
 
 Tensors are of one device, a GPU's or the host's; vectors are contiguous, and so are the rows of tables. seq_lens,
-extend_seq_lens and req_pool_indices are int32 or int64, the rest is int32. A call binds its buffers the first time that
-it sees them and is one C call from then on. docs/sglang.md shows the patches.
+extend_seq_lens and req_pool_indices are int32 or int64, the rest is int32. A call binds a layout (shapes, strides, types,
+numbers) the first time that it sees it and is one C call from then on, wherever the tensors are. docs/sglang.md shows the
+patches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import _bound
-from ._core import Fill, fill, key_of
+from ._bound import Part, head
 from ._schedule import Schedule
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _calls = _bound.Calls(__name__)
 
 def calls() -> dict[str, int]:
     """How often each function of this module was called in this process."""
-    return dict(_calls.counts)
+    return _calls.counts()
 
 
 def fused_dsa_decode_metadata(
@@ -68,26 +68,11 @@ def fused_dsa_decode_metadata(
     real_page_size: int | None = None,
 ) -> None:
     """One token for each of bs requests. real_page_size is physical_page_size's older name."""
-    _step(
-        "fused_dsa_decode_metadata",
-        tensors=dict(
-            seq_lens=seq_lens,
-            req_pool_indices=req_pool_indices,
-            req_to_token=req_to_token,
-            cache_seqlens=cache_seqlens,
-            cu_seqlens_k=cu_seqlens_k,
-            page_table_1=page_table_1,
-            page_table=real_page_table,
-            dsa_cache_seqlens=dsa_cache_seqlens,
-            dsa_cu_seqlens_k=dsa_cu_seqlens_k,
-        ),
-        bs=bs,
-        tokens=bs,
-        max_len=max_len,
-        topk=dsa_index_topk,
-        page=_page_size(physical_page_size, real_page_size),
-        kpool=index_kpool,
-        extend_len=1,
+    page = real_page_size if physical_page_size is None else physical_page_size
+    _decode.run(
+        (seq_lens, None, req_pool_indices, req_to_token, cache_seqlens, cu_seqlens_k, page_table_1)
+        + (None, dsa_cache_seqlens, dsa_cu_seqlens_k, real_page_table, None, None),
+        (bs, bs, max_len, dsa_index_topk, page, index_kpool, 1, 0, False),
     )
 
 
@@ -113,30 +98,18 @@ def fused_dsa_target_verify_metadata(
     real_page_size: int | None = None,
 ) -> None:
     """next_n tokens for each of bs requests, which seq_lens does not count yet."""
-    _step(
-        "fused_dsa_target_verify_metadata",
-        tensors=dict(
-            seq_lens=seq_lens,
-            req_pool_indices=req_pool_indices,
-            req_to_token=req_to_token,
-            cache_seqlens=cache_seqlens,
-            cu_seqlens_k=cu_seqlens_k,
-            page_table_1=page_table_1,
-            page_table=real_page_table,
-            seqlens_expanded=seqlens_expanded,
-            dsa_cache_seqlens=dsa_cache_seqlens,
-            dsa_cu_seqlens_k=dsa_cu_seqlens_k,
-            context_lens=paged_mqa_ctx_lens_2d,
+    page = real_page_size if physical_page_size is None else physical_page_size
+    _verify.run(
+        (seq_lens, None, req_pool_indices, req_to_token, cache_seqlens, cu_seqlens_k, page_table_1)
+        + (
+            seqlens_expanded,
+            dsa_cache_seqlens,
+            dsa_cu_seqlens_k,
+            real_page_table,
+            paged_mqa_ctx_lens_2d,
+            None,
         ),
-        bs=bs,
-        tokens=bs * next_n,
-        max_len=max_seqlen_k,
-        topk=dsa_index_topk,
-        page=_page_size(physical_page_size, real_page_size),
-        kpool=index_kpool,
-        extend_len=next_n,
-        bias=next_n,
-        per_request=True,
+        (bs, bs * next_n, max_seqlen_k, dsa_index_topk, page, index_kpool, next_n, next_n, True),
     )
 
 
@@ -165,28 +138,12 @@ def fused_dsa_draft_extend_metadata(
     real_page_size: int | None = None,
 ) -> None:
     """The last extend_seq_lens tokens of bs requests, total_len in all. max_total_len is not needed."""
-    _step(
-        "fused_dsa_draft_extend_metadata",
-        tensors=dict(
-            seq_lens=seq_lens,
-            extend_lens=None if static_extend_len else extend_seq_lens,
-            req_pool_indices=req_pool_indices,
-            req_to_token=req_to_token,
-            cache_seqlens=cache_seqlens,
-            cu_seqlens_k=cu_seqlens_k,
-            page_table_1=page_table_1,
-            page_table=real_page_table,
-            seqlens_expanded=seqlens_expanded,
-            dsa_cache_seqlens=dsa_cache_seqlens,
-            dsa_cu_seqlens_k=dsa_cu_seqlens_k,
-        ),
-        bs=bs,
-        tokens=total_len,
-        max_len=max_seqlen_k,
-        topk=dsa_index_topk,
-        page=_page_size(physical_page_size, real_page_size),
-        kpool=index_kpool,
-        extend_len=max_extend_len if static_extend_len else None,
+    page = real_page_size if physical_page_size is None else physical_page_size
+    lens, extend_len = (None, max_extend_len) if static_extend_len else (extend_seq_lens, None)
+    _extend.run(
+        (seq_lens, lens, req_pool_indices, req_to_token, cache_seqlens, cu_seqlens_k, page_table_1)
+        + (seqlens_expanded, dsa_cache_seqlens, dsa_cu_seqlens_k, real_page_table, None, None),
+        (bs, total_len, max_seqlen_k, dsa_index_topk, page, index_kpool, extend_len, 0, False),
     )
 
 
@@ -227,40 +184,11 @@ def dsa_step_metadata(
     tokens. Context lengths may be a view of the lengths that they repeat. The schedule is that of sgl-deep-gemm
     0.2.3.post2, int32 [SMs + 1, 2].
     """
-    if mode not in ("decode", "target_verify", "draft_extend"):
-        raise ValueError(f"mode is {mode!r}: it takes 'decode', 'target_verify' or 'draft_extend'")
-    next_n = 1 if mode == "decode" else next_n
-    per_request = mode == "target_verify" and schedule_variant == "sm100" and next_n >= 2
-    lengths = cache_seqlens if mode == "decode" else seqlens_expanded
-    context = paged_mqa_ctx_lens_2d
-    if context is not None and lengths is not None and context.data_ptr() == lengths.data_ptr():
-        context = None
-    _step(
-        "dsa_step_metadata",
-        tensors=dict(
-            seq_lens=seq_lens,
-            req_pool_indices=req_pool_indices,
-            req_to_token=req_to_token,
-            cache_seqlens=cache_seqlens,
-            cu_seqlens_k=cu_seqlens_k,
-            page_table_1=page_table_1,
-            page_table=real_page_table,
-            seqlens_expanded=seqlens_expanded,
-            dsa_cache_seqlens=dsa_cache_seqlens,
-            dsa_cu_seqlens_k=dsa_cu_seqlens_k,
-            context_lens=context,
-        ),
-        bs=bs,
-        tokens=bs * next_n,
-        max_len=max_len,
-        topk=dsa_index_topk,
-        page=physical_page_size,
-        kpool=index_kpool,
-        extend_len=next_n,
-        bias=next_n if mode == "target_verify" else 0,
-        per_request=per_request,
-        schedule=paged_mqa_schedule_metadata,
-        variant=schedule_variant,
+    _whole_step.run(
+        (seq_lens, None, req_pool_indices, req_to_token, cache_seqlens, cu_seqlens_k, page_table_1)
+        + (seqlens_expanded, dsa_cache_seqlens, dsa_cu_seqlens_k, real_page_table)
+        + (paged_mqa_ctx_lens_2d, paged_mqa_schedule_metadata),
+        (mode, bs, next_n, max_len, dsa_index_topk, physical_page_size, index_kpool, schedule_variant),
     )
 
 
@@ -274,63 +202,98 @@ def seqlens_expand_triton(
     import torch
 
     out = torch.empty(total_len, dtype=torch.int32, device=seq_lens.device)
-    fill(extend_lens=extend_seq_lens, seq_lens=seq_lens, seqlens_expanded=out, padded_tokens=total_len)
-    _calls.counts["seqlens_expand_triton"] += 1
+    _expand.run((extend_seq_lens, seq_lens, out), (total_len,))
     return out
 
 
 # ---- Binding ----
 
+# The arrays of a step, by the fields of a fill that they are. Functions pass them in this order.
+_ARRAYS = dict(
+    seq_lens="seq_lens",
+    extend_seq_lens="extend_lens",
+    req_pool_indices="req_pool_indices",
+    req_to_token="req_to_token",
+    cache_seqlens="cache_seqlens",
+    cu_seqlens_k="cu_seqlens_k",
+    page_table_1="page_table_1",
+    seqlens_expanded="seqlens_expanded",
+    dsa_cache_seqlens="dsa_cache_seqlens",
+    dsa_cu_seqlens_k="dsa_cu_seqlens_k",
+    real_page_table="page_table",
+    paged_mqa_ctx_lens_2d="context_lens",
+    paged_mqa_schedule_metadata="schedule",
+)
 
-def _page_size(physical: int | None, real: int | None) -> int:
-    page = real if physical is None else physical
-    if page is None or page < 1:
-        raise ValueError(f"physical_page_size is {page}: it must be at least 1")
-    return page
+_Arrays = tuple["Tensor | None", ...]
+_Fields = dict[str, Any]
 
 
-def _step(name: str, tensors: dict[str, Any], schedule: Tensor | None = None, **scalars: Any) -> None:
-    tensors["schedule"] = schedule
-    key: Hashable = (key_of(tensors), *scalars.values())
-    _calls.run(name, key, lambda: (_bind(tensors, **scalars),))
+def _parts(arrays: _Arrays) -> dict[str, Part | None]:
+    """All of the arrays, by field."""
+    return _bound.whole(arrays, tuple(_ARRAYS.values()))
 
 
-def _bind(
-    tensors: dict[str, Any],
-    *,
+def _bind(arrays: _Arrays, numbers: tuple[Any, ...]) -> list[_Fields]:
+    """numbers: the arguments of _fields."""
+    return [_fields(_parts(arrays), *numbers)]
+
+
+def _bind_step(arrays: _Arrays, numbers: tuple[Any, ...]) -> list[_Fields]:
+    """numbers: the last tuple of dsa_step_metadata."""
+    mode, bs, next_n, max_len, topk, page, kpool, variant = numbers
+    if mode not in ("decode", "target_verify", "draft_extend"):
+        raise ValueError(f"mode is {mode!r}: it takes 'decode', 'target_verify' or 'draft_extend'")
+    n = 1 if mode == "decode" else next_n
+    parts = _parts(arrays)
+    context, lengths = (
+        parts["context_lens"],
+        parts["cache_seqlens" if mode == "decode" else "seqlens_expanded"],
+    )
+    if context and lengths and _begin_together(arrays[context.number], arrays[lengths.number]):
+        parts["context_lens"] = None
+    bias = n if mode == "target_verify" else 0
+    per_request = mode == "target_verify" and variant == "sm100" and n >= 2
+    return [_fields(parts, bs, bs * n, max_len, topk, page, kpool, n, bias, per_request, variant)]
+
+
+def _begin_together(a: Any, b: Any) -> bool:
+    return bool(a.data_ptr() == b.data_ptr())
+
+
+def _fields(
+    parts: dict[str, Part | None],
     bs: int,
     tokens: int,
     max_len: int,
     topk: int,
-    page: int,
+    page: int | None,
     kpool: int,
     extend_len: int | None,
-    bias: int = 0,
-    per_request: bool = False,
+    bias: int,
+    per_request: bool,
     variant: Literal["sm90", "sm100"] = "sm90",
-) -> Fill:
-    """A fill of the first tokens rows and max_len columns of the buffers."""
-    arrays = dict(tensors)
-    schedule = arrays.pop("schedule")
+) -> _Fields:
+    """A fill of the first tokens rows and max_len columns of the arrays."""
+    if page is None or page < 1:
+        raise ValueError(f"physical_page_size is {page}: it must be at least 1")
     if page == 1:  # the table of slots is the table of pages, too
-        arrays["page_table"] = None
-    if bs and arrays["page_table_1" if page == 1 else "page_table"] is None:
+        parts["page_table"] = None
+    if bs and parts["page_table_1" if page == 1 else "page_table"] is None:
         raise ValueError(
             f"{'page_table_1' if page == 1 else 'real_page_table'} must be given for pages of {page}"
         )
     if bs and extend_len is not None and extend_len < 1:
         raise ValueError(f"each request has {extend_len} tokens: it must have at least 1")
     for table, columns in (("page_table_1", max_len), ("page_table", -(-max_len // page))):
-        if arrays[table] is not None:
-            arrays[table] = _bound.head(arrays[table], tokens)[:, :columns]
+        parts[table] = head(parts[table], tokens, columns)
     for vector in ("seqlens_expanded", "dsa_cache_seqlens"):
-        arrays[vector] = _bound.head(arrays.get(vector), tokens)
-    arrays["dsa_cu_seqlens_k"] = _bound.head(arrays["dsa_cu_seqlens_k"], tokens + 1)
-    schedules = None
-    if schedule is not None:
-        schedules = [Schedule(schedule, variant, "request" if per_request else "token")]
-    return Fill(
-        **arrays,
+        parts[vector] = head(parts[vector], tokens)
+    parts["dsa_cu_seqlens_k"] = head(parts["dsa_cu_seqlens_k"], tokens + 1)
+    schedule: Any = parts.pop("schedule")
+    unit: Literal["request", "token"] = "request" if per_request else "token"
+    return dict(
+        parts,
         num_requests=bs,
         extend_len=extend_len,
         seq_len_bias=bias,
@@ -339,6 +302,17 @@ def _bind(
         page_size=page,
         padded_tokens=tokens if extend_len is None else None,
         context_per_request=per_request and bool(extend_len),
-        schedules=schedules,
-        borrow=True,
+        schedules=None if schedule is None else [Schedule(schedule, variant, unit)],
     )
+
+
+def _bind_expand(arrays: _Arrays, numbers: tuple[Any, ...]) -> list[_Fields]:
+    parts = _bound.whole(arrays, ("extend_lens", "seq_lens", "seqlens_expanded"))
+    return [dict(parts, padded_tokens=numbers[0])]
+
+
+_decode = _calls.function("fused_dsa_decode_metadata", tuple(_ARRAYS), _bind)
+_verify = _calls.function("fused_dsa_target_verify_metadata", tuple(_ARRAYS), _bind)
+_extend = _calls.function("fused_dsa_draft_extend_metadata", tuple(_ARRAYS), _bind)
+_whole_step = _calls.function("dsa_step_metadata", tuple(_ARRAYS), _bind_step)
+_expand = _calls.function("seqlens_expand_triton", ("extend_seq_lens", "seq_lens", "out"), _bind_expand)

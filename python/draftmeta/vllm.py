@@ -16,8 +16,9 @@ They write the same bytes as vLLM, with these exceptions, none of which a consum
 - The tokens of requests beyond num_decode_tokens are dropped.
 
 Tensors are int32, on one device, with contiguous vectors and rows. block_size is the number of tokens of a page of the
-block table: num_states * compress_ratio of the cache's specification. A call binds its buffers the first time that it
-sees them and is one C call from then on. docs/vllm.md shows the patch.
+block table: num_states * compress_ratio of the cache's specification. A call binds a layout (shapes, strides, types,
+numbers) the first time that it sees it and is one C call from then on, wherever the tensors are. docs/vllm.md shows the
+patch.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import _bound
-from ._core import Fill, key_of
+from ._bound import Part, head
+from ._core import ByLayout
 from ._schedule import Schedule
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ _calls = _bound.Calls(__name__)
 
 def calls() -> dict[str, int]:
     """How often each function of this module was called in this process."""
-    return dict(_calls.counts)
+    return _calls.counts()
 
 
 def prepare_uniform_decode(
@@ -56,20 +58,13 @@ def prepare_uniform_decode(
     """max_decode_len tokens for each of the requests; also the lengths [requests, max_decode_len] of the native form.
 
     decode_seq_lens is written to its end, zeros behind num_decode_tokens; give a view of what is to be written. more:
-    what is common to all forms (_Common).
+    what is common to all forms (_run).
     """
-    requests = num_decode_tokens // max_decode_len
-    inputs = dict(seq_lens=seq_lens, block_table=block_table)
     _run(
-        "prepare_uniform_decode",
-        inputs,
-        decode_seq_lens,
-        expanded_block_table,
+        _uniform,
+        (seq_lens, None, block_table, decode_seq_lens, expanded_block_table, None),
+        (num_decode_tokens // max_decode_len, num_decode_tokens, block_size, max_decode_len),
         decode_lens,
-        requests=requests,
-        tokens=num_decode_tokens,
-        block_size=block_size,
-        extend_len=max_decode_len,
         **more,
     )
 
@@ -88,16 +83,11 @@ def prepare_ragged_decode(
     **more: Any,
 ) -> None:
     """Query lengths from query_start_loc [num_decodes + 1] on the device; lengths 0 behind the last token."""
-    inputs = dict(seq_lens=seq_lens, query_start_loc=query_start_loc, block_table=block_table)
     _run(
-        "prepare_ragged_decode",
-        inputs,
-        decode_seq_lens,
-        expanded_block_table,
+        _ragged,
+        (seq_lens, query_start_loc, block_table, decode_seq_lens, expanded_block_table, None),
+        (num_decodes, num_decode_tokens, block_size, None),
         decode_lens,
-        requests=num_decodes,
-        tokens=num_decode_tokens,
-        block_size=block_size,
         **more,
     )
 
@@ -121,17 +111,11 @@ def prepare_varlen_decode(
 
     per_req_lens, if given, costs a launch more: the differences of query_start_loc.
     """
-    inputs = dict(seq_lens=seq_lens, query_start_loc=query_start_loc, block_table=block_table)
     _run(
-        "prepare_varlen_decode",
-        inputs,
-        output_seq_lens,
-        output_block_table,
+        _varlen,
+        (seq_lens, query_start_loc, block_table, output_seq_lens, output_block_table, indices),
+        (num_reqs, num_tokens, block_size, None),
         decode_lens,
-        requests=num_reqs,
-        tokens=num_tokens,
-        block_size=block_size,
-        indices=indices,
         **more,
     )
     if per_req_lens is not None:
@@ -145,17 +129,11 @@ def prepare_varlen_decode(
 
 
 def _run(
-    name: str,
-    inputs: dict[str, Any],
-    lengths: Tensor,
-    table: Tensor | None,
+    function: ByLayout,
+    arrays: tuple[Tensor | None, ...],
+    numbers: tuple[int | None, ...],
     decode_lens: Tensor | None,
     *,
-    requests: int,
-    tokens: int,
-    block_size: int,
-    extend_len: int | None = None,
-    indices: Tensor | None = None,
     global_seq_lens: Tensor | None = None,
     schedule_metadata: Tensor | None = None,
     compress_ratio: int = 1,
@@ -163,7 +141,7 @@ def _run(
     dcp_rank: int = 0,
     cp_kv_cache_interleave_size: int = 1,
 ) -> None:
-    """The last six are what every form takes beside its own arguments.
+    """Those by name are what every form takes beside its own arguments.
 
     compress_ratio: KV tokens to an entry of the indexer's cache, which lengths and schedule count. dcp_*: lengths and
     schedule count what this rank holds, localised token by token; global_seq_lens then gets the lengths of all ranks.
@@ -171,47 +149,65 @@ def _run(
     before); not for the varlen kernel of SM100, whose schedule is another. decode_lens, if given, is set to 1, which
     costs a launch more: where nothing else writes it, once is enough.
     """
-    outputs = dict(
-        decode_seq_lens=lengths,
-        expanded_block_table=table,
-        indices=indices,
-        global_seq_lens=global_seq_lens,
-        schedule_metadata=schedule_metadata,
+    function.run(
+        arrays + (global_seq_lens, schedule_metadata),
+        numbers + (compress_ratio, dcp_world_size, dcp_rank, cp_kv_cache_interleave_size),
     )
-    scalars = (requests, tokens, block_size, extend_len, compress_ratio)
-    dcp = (dcp_world_size, dcp_rank, cp_kv_cache_interleave_size)
-
-    def bind() -> tuple[Fill, ...]:
-        fills = [_bind(inputs, outputs, scalars, dcp)]
-        if lengths.numel() > tokens:  # zeros behind the tokens, where nothing else is wanted
-            tail = lengths.view(-1)[tokens:]
-            fills.append(Fill(num_requests=0, context_lens=tail, padded_tokens=tail.numel(), borrow=True))
-        return tuple(fills)
-
-    _calls.run(name, (key_of(inputs | outputs), scalars, dcp), bind)
     if decode_lens is not None:
-        decode_lens[:tokens] = 1
+        decode_lens[: numbers[1]] = 1
 
 
-def _bind(
-    inputs: dict[str, Any],
-    outputs: dict[str, Any],
-    scalars: tuple[int, int, int, int | None, int],
-    dcp: tuple[int, int, int],
-) -> Fill:
-    lengths, table, indices, global_seq_lens, schedule = outputs.values()
-    requests, tokens, block_size, extend_len, compress_ratio = scalars
-    world, rank, interleave = dcp
-    source = inputs["block_table"]
-    columns = min(source.shape[1], table.shape[1]) if table is not None and source is not None else 0
-    return Fill(
-        **inputs,
+# ---- Binding ----
+
+# The arrays of all forms, by the fields of a fill that they are. Functions pass them in this order.
+_ARRAYS = dict(
+    seq_lens="seq_lens",
+    query_start_loc="query_start_loc",
+    block_table="block_table",
+    decode_seq_lens="context_lens",
+    expanded_block_table="page_table",
+    indices="token_to_req",
+    global_seq_lens="seqlens_expanded",
+    schedule_metadata="schedule",
+)
+
+
+def _bind(arrays: tuple[Any, ...], numbers: tuple[Any, ...]) -> list[dict[str, Any]]:
+    """The fill, and one of zeros behind the tokens, where nothing else is wanted."""
+    tokens = numbers[1]
+    parts = _bound.whole(arrays, tuple(_ARRAYS.values()))
+    lengths = parts["context_lens"]
+    behind = arrays[lengths.number].numel() - tokens if lengths else 0
+    fills = [_fields(arrays, parts, *numbers)]
+    if lengths and behind > 0:
+        tail = Part(lengths.number, behind, skip=tokens)
+        fills.append(dict(num_requests=0, context_lens=tail, padded_tokens=behind))
+    return fills
+
+
+def _fields(
+    arrays: tuple[Any, ...],
+    parts: dict[str, Part | None],
+    requests: int,
+    tokens: int,
+    block_size: int,
+    extend_len: int | None,
+    compress_ratio: int,
+    world: int,
+    rank: int,
+    interleave: int,
+) -> dict[str, Any]:
+    source, table = parts["block_table"], parts["page_table"]
+    columns = min(arrays[part.number].shape[1] for part in (source, table)) if source and table else 0
+    for output in ("context_lens", "seqlens_expanded", "token_to_req"):
+        parts[output] = head(parts[output], tokens)
+    parts["page_table"] = head(table, tokens, columns)
+    schedule: Any = parts.pop("schedule")
+    schedules = None if schedule is None else [Schedule(schedule, "sm90", "token", divisor=compress_ratio)]
+    return dict(
+        parts,
         num_requests=requests,
         extend_len=extend_len,
-        context_lens=_bound.head(lengths.view(-1), tokens),
-        seqlens_expanded=_bound.head(global_seq_lens, tokens),
-        token_to_req=_bound.head(indices, tokens),
-        page_table=None if table is None else _bound.head(table, tokens)[:, :columns],
         page_size=block_size * world,
         padded_tokens=tokens,
         full_rows=extend_len is None,
@@ -219,8 +215,10 @@ def _bind(
         dcp_world=world,
         dcp_rank=rank,
         dcp_interleave=interleave,
-        schedules=(
-            schedule if schedule is None else [Schedule(schedule, "sm90", "token", divisor=compress_ratio)]
-        ),
-        borrow=True,
+        schedules=schedules,
     )
+
+
+_uniform = _calls.function("prepare_uniform_decode", tuple(_ARRAYS), _bind)
+_ragged = _calls.function("prepare_ragged_decode", tuple(_ARRAYS), _bind)
+_varlen = _calls.function("prepare_varlen_decode", tuple(_ARRAYS), _bind)

@@ -3,7 +3,11 @@
 The latter need an unpacked wheel of SGLang 0.5.23 in DRAFTMETA_SGLANG and triton, and on the host TRITON_INTERPRET=1.
 """
 
+import os
 import random
+import re
+import subprocess
+import sys
 
 import pytest
 from engines import POISON, ceil_div, ints, load, poisoned, schedule, torch
@@ -273,21 +277,102 @@ def test_context_lengths_may_be_a_view_of_what_they_repeat(mode, n):
     assert torch.equal(entries, schedule(view.flatten().tolist(), 1, 4, "sm90"))
 
 
-# ---- Buffers and fills ----
+# ---- Layouts ----
+
+NAMES = ("fused_dsa_decode_metadata", "fused_dsa_target_verify_metadata", "fused_dsa_draft_extend_metadata")
 
 
-def test_a_second_call_binds_nothing(monkeypatch):
+def binds():
+    return {name: function.binds for name, function in dsa._calls.functions.items()}
+
+
+def anew(step):
+    """The same buffers elsewhere, as an engine allocates them at each step."""
+    step.before = {name: out for name, out in step.outputs.items()}
+    step.outputs = {name: torch.full_like(out, POISON) for name, out in step.outputs.items()}
+
+
+def test_other_buffers_of_the_same_layout_bind_nothing():
+    steps = [(decode, [1] * 7, 0), (verify, [3] * 7, 3), (extend, [2, 0, 5, 1, 3, 1, 9], 0)]
+    for name, (run, queries, bias) in zip(NAMES, steps):
+        step = Step([max(0, length - bias) for length in LENGTHS], queries)
+        run(step)
+        bound, called = binds(), dsa.calls()[name]
+        for _ in range(5):
+            anew(step)
+            run(step)
+            step.check(bias=bias, expanded=run is not decode)
+        assert binds() == bound
+        assert dsa.calls()[name] == called + 5
+
+
+def test_other_inputs_of_the_same_layout_bind_nothing():
+    decode(Step(LENGTHS, [1] * 7))
+    bound = binds()
+    for seed in range(5):
+        step = Step([(length + seed) % WIDTH for length in LENGTHS], [1] * 7, seed=seed)
+        decode(step)
+        step.check(expanded=False)
+    assert binds() == bound
+
+
+def test_the_buffers_before_are_left_alone():
     step = Step(LENGTHS, [1] * 7)
     decode(step)
-    monkeypatch.setattr(dsa, "Fill", None)
-    before = dsa.calls()["fused_dsa_decode_metadata"]
-    step.seq_lens += 1
-    step.lengths = [length + 1 for length in LENGTHS]
-    for name in ("page_table_1", "real_page_table"):
-        step.outputs[name].fill_(POISON)
+    anew(step)
+    for out in step.before.values():
+        out.fill_(POISON)
     decode(step)
-    step.check(expanded=False)
-    assert dsa.calls()["fused_dsa_decode_metadata"] == before + 1
+    assert all((out == POISON).all() for out in step.before.values())
+
+
+def test_a_whole_step_of_new_buffers_binds_nothing():
+    for n, repeated in ((3, True), (3, False), (1, True)):
+        mode, bias = ("target_verify", n) if n > 1 else ("decode", 0)
+        for turn in range(4):
+            step, entries = Step([600, 3000], [n, n]), poisoned(5, 2)
+            lengths = step.outputs["cache_seqlens" if n == 1 else "seqlens_expanded"][: 2 * n].view(-1, 1)
+            context = lengths if repeated else poisoned(2 * n, 1)
+            whole_step(step, mode, n, paged_mqa_ctx_lens_2d=context, paged_mqa_schedule_metadata=entries)
+            bound = binds() if turn == 0 else bound
+            step.check(expanded=n > 1, bias=bias)
+            assert torch.equal(context, lengths)
+            assert torch.equal(entries, schedule(lengths.flatten().tolist(), 1, 4, "sm90"))
+        assert binds() == bound
+
+
+def test_expanded_lengths_bind_once():
+    def expanded(*lengths):
+        got = dsa.seqlens_expand_triton(ints(2, 3, 5), ints(*lengths), 10, 5)
+        assert got.tolist() == [max(0, k - q + 1 + j) for k, q in zip(lengths, (2, 3, 5)) for j in range(q)]
+        return got
+
+    kept = [expanded(10, 15, 3)]
+    bound = binds()
+    kept += [expanded(10 + i, 15, i) for i in range(10)]
+    assert binds() == bound
+
+
+def test_what_is_used_is_not_dropped():
+    """A layout between twice as many others as are kept; bs and topk count as layout."""
+    function = dsa._calls.functions["fused_dsa_decode_metadata"]
+    often, once = Step(LENGTHS, [1] * 7, topk=99), Step(LENGTHS, [1] * 7, topk=98)
+    decode(once)
+    decode(often)
+    other = Step(LENGTHS, [1] * 7)
+    for i in range(2 * dsa._bound.LIMIT):
+        other.topk = 1000 + i
+        decode(other)
+        if i % 500 == 0:
+            decode(often)
+    before = function.binds
+    anew(often)
+    decode(often)
+    often.check(expanded=False)
+    assert function.binds == before
+    assert function.kept == dsa._bound.LIMIT
+    decode(once)
+    assert function.binds == before + 1
 
 
 def test_another_type_at_the_same_address():
@@ -316,10 +401,9 @@ def test_another_shape_at_the_same_address():
         decode(step)
 
 
-def test_buffers_are_not_kept_and_fills_are_bounded(monkeypatch):
+def test_buffers_are_not_kept():
     import weakref
 
-    monkeypatch.setattr(dsa._bound, "LIMIT", 3)
     dead = []
     for seed in range(8):
         step = Step(LENGTHS, [1] * 7, seed=seed)
@@ -327,20 +411,27 @@ def test_buffers_are_not_kept_and_fills_are_bounded(monkeypatch):
         step.check(expanded=False)
         dead += [weakref.ref(step.seq_lens), weakref.ref(step.outputs["page_table_1"])]
         del step
-        assert len(dsa._calls.bound) <= 3
     assert not any(ref() is not None for ref in dead)
 
 
-def test_it_says_that_it_is_in_use(monkeypatch, capfd, device):
-    monkeypatch.setenv("DRAFTMETA_VERBOSE", "1")
-    monkeypatch.setattr(dsa, "_calls", dsa._bound.Calls("draftmeta.sglang"))
-    decode(Step(LENGTHS, [1] * 7))
-    decode(Step(LENGTHS, [1] * 7))
-    said = capfd.readouterr().err
-    place = "hip" if device == "cuda" and torch.version.hip else device
-    assert said.startswith(f"draftmeta.sglang.fused_dsa_decode_metadata is in use, on {place}:0, process ")
-    assert said.count("\n") == 1
-    assert dsa.calls() == {"fused_dsa_decode_metadata": 2}
+SAYS = """
+import torch
+from draftmeta import sglang
+for _ in range(2):
+    sglang.seqlens_expand_triton(torch.ones(1).int(), torch.ones(1).int(), 1, 1)
+    print(sglang.calls())
+"""
+
+
+@pytest.mark.parametrize("verbose", ["1", "0"])
+def test_it_says_that_it_is_in_use(verbose):
+    environment = os.environ | {"DRAFTMETA_VERBOSE": verbose}
+    done = subprocess.run([sys.executable, "-c", SAYS], capture_output=True, text=True, env=environment)
+    said = re.findall(
+        r"^draftmeta.sglang.seqlens_expand_triton is in use, on cpu:0, process \d+$", done.stderr, re.M
+    )
+    assert len(said) == int(verbose)
+    assert done.stdout.splitlines() == [f"{{'seqlens_expand_triton': {n}}}" for n in (1, 2)]
 
 
 # ---- Against SGLang ----

@@ -242,6 +242,37 @@ def test_many_in_a_graph():
     assert [outputs(f) for f in fields] == [EXPECTED] * 8
 
 
+@needs_gpu
+def test_drop_ins_in_a_graph():
+    """Each call has an output of its own, and goes on the stream that is captured."""
+    from draftmeta import sglang
+
+    lens, queries = tensor(6, 12).cuda(), tensor(2, 2).cuda()
+    sglang.seqlens_expand_triton(queries, lens, 4, 2)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        outs = [sglang.seqlens_expand_triton(queries, lens, 4, 2) for _ in range(3)]
+    lens.copy_(tensor(7, 3))
+    graph.replay()
+    assert [out.tolist() for out in outs] == [[6, 7, 2, 3]] * 3
+
+
+@needs_gpu
+def test_drop_ins_on_another_stream():
+    from draftmeta import sglang
+
+    lens, queries, stream = tensor(0, 0).cuda(), tensor(2, 2).cuda(), torch.cuda.Stream()
+    sglang.seqlens_expand_triton(queries, lens, 4, 2)
+    torch.cuda.synchronize()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(100_000_000)
+        lens.copy_(tensor(7, 3))
+        out = sglang.seqlens_expand_triton(queries, lens, 4, 2)
+    stream.synchronize()
+    assert out.tolist() == [6, 7, 2, 3]
+
+
 def test_tables_without_rows():
     empty = torch.from_numpy(np.zeros((0, 5), np.int32))
     fields = arguments() | {"req_to_token": empty}

@@ -182,16 +182,30 @@ def test_more_queries_than_tokens():
     assert batch.lengths.tolist() == [8, 9, 10, 18] + [0] * (CAPACITY - 4)
 
 
-def test_a_second_call_binds_nothing(monkeypatch):
-    batch = Batch(LENGTHS, [2] * 6)
-    uniform(batch)
-    monkeypatch.setattr(indexer, "Fill", None)
-    before = indexer.calls()["prepare_uniform_decode"]
-    batch.seq_lens += 1
-    batch.lengths.fill_(POISON)
-    uniform(batch)
-    batch.check(zeroed=False)
-    assert indexer.calls()["prepare_uniform_decode"] == before + 1
+@pytest.mark.parametrize("run", [uniform, ragged, varlen])
+def test_other_buffers_of_the_same_layout_bind_nothing(run):
+    function = indexer._calls.functions[f"prepare_{run.__name__}_decode"]
+    run(Batch(LENGTHS, [2] * 6))
+    bound, called = function.binds, function.calls
+    kept = []
+    for i in range(5):
+        batch = Batch([length + i for length in LENGTHS[:1]] + LENGTHS[1:], [2] * 6)
+        run(batch)
+        batch.check(zeroed=run is not uniform)
+        kept.append(batch)
+    assert (function.binds, function.calls) == (bound, called + 5)
+    assert indexer.calls()[f"prepare_{run.__name__}_decode"] == called + 5
+
+
+def test_lengths_to_the_end_of_other_buffers():
+    """The zeros behind the tokens are a fill of their own, somewhere inside of the buffer."""
+    for _ in range(3):
+        guarded = poisoned(CAPACITY + 8)
+        batch = Batch(LENGTHS, [2] * 6)
+        batch.lengths = guarded[4:-4]
+        uniform(batch)
+        batch.check(zeroed=False)
+        assert (guarded[:4] == POISON).all() and (guarded[-4:] == POISON).all()
 
 
 @pytest.mark.parametrize("padding", [0, 5])
