@@ -108,8 +108,21 @@ def add_stub(site: Path, module: str) -> bool:
 
 
 def prepare(folder: Path, wheels: Path | None = None) -> None:
-    """site.tar.xz and draftmeta's wheel, for a machine without a network; from PyPI if no folder of wheels is given."""
+    """site.tar.xz and draftmeta's wheel, for a machine without a network; from PyPI if no folder of wheels is given.
+
+    An archive of the same packages is kept; the wheel is always built."""
     folder.mkdir(parents=True, exist_ok=True)
+    listed = folder / "site.txt"
+    wanted_list = "\n".join(WHEELS) + "\n"
+    if not (folder / SITE).exists() or not listed.exists() or listed.read_text() != wanted_list:
+        pack_site(folder / SITE, wheels)
+        listed.write_text(wanted_list)
+    build_draftmeta(folder)
+    for file in sorted(folder.glob("*.*")):
+        print(f"{file.stat().st_size / 2**20:6.1f} MiB  {file}")
+
+
+def pack_site(archive: Path, wheels: Path | None) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         site = Path(temporary, "site")
         if wheels is None:
@@ -118,10 +131,7 @@ def prepare(folder: Path, wheels: Path | None = None) -> None:
             download(wheels)
         unpack_wheels(wheels, site)
         print("engine: packing them, a minute or two", flush=True)
-        pack(site, folder / SITE)
-    build_draftmeta(folder)
-    for file in sorted(folder.glob("*.*")):
-        print(f"{file.stat().st_size / 2**20:6.1f} MiB  {file}")
+        pack(site, archive)
 
 
 def find_draftmeta(given: Path | None, folder: Path) -> Path:

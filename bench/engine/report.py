@@ -11,6 +11,7 @@ from .steps import MODES
 
 # What draftmeta's part must at least do in a mode, or the comparison compared nothing.
 USES = {"B": "fused_dsa_", "C": "dsa_step_metadata", "D": "fill_many"}
+LEAST_DISTINCT = 20  # tokens, of 1024
 SHAPE = "7 x 300"  # that the bars are for
 FILLS_MOST, PLAIN_MOST, HOST_MOST = 9.5, 5.2, 0.4
 METADATA_MOST = {"C": 31.0, "D": 19.0}
@@ -49,11 +50,13 @@ def _faults_of(result: Result) -> Iterator[str]:
     for name, tokens in result.get("tokens", {}).items():
         if tokens["differing"]:
             yield f"{plan}: tokens of {name} differ in {tokens['differing']} of {tokens['requests']} requests"
+        if tokens["distinct"] < LEAST_DISTINCT:
+            yield f"{plan}: {tokens['distinct']} different tokens in all answers of {name}: they show nothing"
         yield from _not_in_use(f"{plan}, {name}", name[0], tokens["uses"])
     for name, shape in result.get("shapes", {}).items():
         for mode in shape["gpu"]:
             yield from _not_in_use(f"{plan}, {name}", mode, shape["uses"])
-    for name, comparison in _comparisons(result):
+    for comparison in _comparisons(result):
         if not comparison["checked"]:
             yield f"{plan}: no tensors were compared"
         for what, count in comparison["differing"].items():
@@ -67,11 +70,11 @@ def _not_in_use(where: str, mode: str, uses: dict[str, int]) -> Iterator[str]:
         yield f"{where}: draftmeta was not in use: no call of {wanted} in mode {mode}"
 
 
-def _comparisons(result: Result) -> Iterator[tuple[str, dict[str, Any]]]:
+def _comparisons(result: Result) -> Iterator[dict[str, Any]]:
     if "S" in result.get("tokens", {}):
-        yield "S", result["tokens"]["S"]["comparison"]
+        yield result["tokens"]["S"]["comparison"]
     if "shadow" in result:
-        yield "S", result["shadow"]
+        yield result["shadow"]
 
 
 def missing(results: list[Result]) -> list[str]:
@@ -98,7 +101,7 @@ def bars(results: list[Result]) -> list[Bar]:
         Bar("GPU time of all metadata in a plain decode step, C", PLAIN_MOST, _gpu(plain, "C"), " us")
     )
     for kind in PLANS["eagle-times"].kinds:
-        found.append(Bar(f"host time of a {kind} refresh, D to A", HOST_MOST, _host_ratio(eagle, kind), " x"))
+        found.append(Bar(f"host time of {kind} refreshes, D to A", HOST_MOST, _host_ratio(eagle, kind), " x"))
     return found
 
 

@@ -103,14 +103,17 @@ class Workplace:
 
     def unpack(self, options: argparse.Namespace) -> None:
         """The packages, and JIT caches if there are any, unless they are there from the last time."""
-        if (self.site / "sglang").exists():
+        if self.site.exists():
             return
+        part = self.folder / "site.part"
+        shutil.rmtree(part, ignore_errors=True)
         if options.wheels:
-            packages.unpack_wheels(options.wheels, self.site)
+            packages.unpack_wheels(options.wheels, part)
         else:
-            packages.unpack(options.site / packages.SITE, self.site)
+            packages.unpack(options.site / packages.SITE, part)
         if (options.site / packages.JIT).exists():
             packages.unpack(options.site / packages.JIT, self.jit)
+        part.rename(self.site)
 
     def environment(self) -> dict[str, str]:
         path = [self.plugin, self.draftmeta, packages.ROOT / "bench", self.site]
