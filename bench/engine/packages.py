@@ -94,7 +94,7 @@ def pack(folder: Path, archive: Path, preset: Literal[1, 9] = 9, left_out: tuple
 def unpack(archive: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
+        tar.extractall(folder, filter="tar")
 
 
 def add_stub(site: Path, module: str) -> bool:

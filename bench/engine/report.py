@@ -54,8 +54,9 @@ def _faults_of(result: Result) -> Iterator[str]:
             yield f"{plan}: {tokens['distinct']} different tokens in all answers of {name}: they show nothing"
         yield from _not_in_use(f"{plan}, {name}", name[0], tokens["uses"])
     for name, shape in result.get("shapes", {}).items():
-        for mode in shape["gpu"]:
+        for mode, seen in shape["gpu"].items():
             yield from _not_in_use(f"{plan}, {name}", mode, shape["uses"])
+            yield from _not_in_trace(plan, f"{plan}, {name}, {mode}", seen)
     for comparison in _comparisons(result):
         if not comparison["checked"]:
             yield f"{plan}: no tensors were compared"
@@ -68,6 +69,15 @@ def _not_in_use(where: str, mode: str, uses: dict[str, int]) -> Iterator[str]:
     wanted = USES.get(mode)
     if wanted and not any(name.startswith(wanted) for name in uses):
         yield f"{where}: draftmeta was not in use: no call of {wanted} in mode {mode}"
+
+
+def _not_in_trace(plan: str, where: str, seen: dict[str, Any]) -> Iterator[str]:
+    """A trace that lacks something says too little time."""
+    for kind in PLANS[plan].kinds:
+        if kind not in seen:
+            yield f"{where}: there is no {kind} refresh in the trace"
+        elif not where.endswith("A") and not seen[kind]["fills"]:
+            yield f"{where}: there is no fill of {kind} refreshes in the trace"
 
 
 def _comparisons(result: Result) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -19,7 +20,7 @@ from . import packages, report
 from .plans import DEFAULT, PLANS
 from .plugin import SECONDS, SOCKET
 
-LEAST_SECONDS = 45  # an engine that has less does not come up
+LEAST_SECONDS = 75  # an engine that has less comes up, if at all, for nothing
 MOST_SECONDS = 900  # of one engine: more than any needs
 MOST_STUBS = 4
 JIT_LEFT_OUT = (".o", ".d")
@@ -245,6 +246,10 @@ def main() -> int:
     if options.prepare:
         packages.prepare(options.site, options.wheels)
         return 0
+    if platform.python_version_tuple()[:2] != tuple(packages.PYTHON.split(".")):
+        raise SystemExit(
+            f"engine: the packages are for Python {packages.PYTHON}, this is {platform.python_version()}"
+        )
     gpu = gpu_name()
     if not options.wheels and not (options.site / packages.SITE).exists():
         packages.prepare(options.site)
@@ -254,6 +259,7 @@ def main() -> int:
     workplace.set_up(options)
     results = Run(options, workplace, clock).all()
     save(options, workplace, gpu, results)
+    print(f"{clock.passed():.0f} s in all")
     return report.status(results, options.strict)
 
 

@@ -228,6 +228,14 @@ def test_trace(tmp_path):
     assert len(json.loads(path.read_text())["traceEvents"]) == len(synthetic_trace())
 
 
+def test_other_streams_do_not_part_a_fill_from_its_refresh():
+    events = [dict(e, args={**e["args"], "stream": 7}) for e in synthetic_trace()]
+    copy = event("gpu_memcpy", "Memcpy DtoH", 1005, 1, 8)
+    copy["args"]["stream"] = 9
+    events += [copy, event("cuda_runtime", "cudaMemcpyAsync", 500, 1, 8)]
+    assert trace.summarise(events)["draft"]["fills_us"] == 3.5
+
+
 def test_short_names():
     assert (
         trace.short("void at::native::vectorized_elementwise_kernel<4, at::F<int>>(int)")
@@ -305,6 +313,16 @@ def test_a_missed_bar_fails_only_if_strict():
 def test_slow_host_is_a_missed_bar():
     states = [bar.state for bar in report.bars([time_result("eagle-times", 6.0, host=90.0)])]
     assert states[-3:] == ["MISSED"] * 3
+
+
+def test_a_trace_without_fills_is_a_fault():
+    result = time_result("plain-times", 5.0)
+    result["shapes"]["7 x 300"]["gpu"]["C"]["decode"]["fills"] = 0
+    result["shapes"]["7 x 300"]["gpu"]["B"] = {}
+    assert report.faults([result]) == [
+        "plain-times, 7 x 300, B: there is no decode refresh in the trace",
+        "plain-times, 7 x 300, C: there is no fill of decode refreshes in the trace",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Reads what the GPU does for each refresh of metadata out of PyTorch's trace.
 
 A refresh is a range of the host; the GPU's operations in it are those whose CUDA call lies in the range. A fill that
-draftmeta launches as a graph has no such call in the trace: it belongs to the refresh of the operation behind it, for
-SGLang's top-k plan always follows it in the stream."""
+draftmeta launches as a graph has no such call in the trace: it belongs to the refresh of the operation behind it in its
+stream, for SGLang's top-k plan always follows."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def refreshes(events: list[Event]) -> dict[str, list[list[Event]]]:
     ranges = sorted((e for e in events if e["cat"] == "user_annotation"), key=lambda e: e["ts"])
     calls = _ranges_of_calls(ranges, [e for e in events if e["cat"] in CALLS])
     found: list[list[Event]] = [[] for _ in ranges]
-    behind: int | None = None  # the refresh of the operation that follows
+    behind: dict[int | None, int | None] = {}  # the refresh of the operation that follows in a stream
     for event in sorted((e for e in events if e["cat"] in OPERATIONS), key=lambda e: -e["ts"]):
-        correlation = event["args"].get("correlation")
+        correlation, stream = event["args"].get("correlation"), event["args"].get("stream")
         if correlation in calls:
-            behind = index = calls[correlation]
+            behind[stream] = index = calls[correlation]
         else:
-            index = behind if event["name"].startswith(FILL) else None
+            index = behind.get(stream) if event["name"].startswith(FILL) else None
         if index is not None:
             found[index].append(event)
     kinds: dict[str, list[list[Event]]] = defaultdict(list)
