@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import platform
@@ -232,7 +233,8 @@ def save(options: argparse.Namespace, workplace: Workplace, gpu: str, results: l
     options.out.mkdir(parents=True, exist_ok=True)
     text = f"{gpu}\n\n{report.write(results, workplace.stubs)}"
     (options.out / "report.md").write_text(text)
-    summary = {"gpu": gpu, "quick": options.quick, "stubs": workplace.stubs, "plans": results}
+    bars = [dataclasses.asdict(bar) for bar in report.bars(results)]
+    summary = {"gpu": gpu, "quick": options.quick, "stubs": workplace.stubs, "bars": bars, "plans": results}
     (options.out / "results.json").write_text(json.dumps(summary, indent=1))
     packages.pack(workplace.logs, options.out / "logs.tar.xz", preset=1)
     if options.save_jit:

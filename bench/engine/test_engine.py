@@ -325,6 +325,14 @@ def test_a_trace_without_fills_is_a_fault():
     ]
 
 
+def test_a_bar_that_was_not_measured_is_missed_if_its_plan_ran():
+    result = time_result("eagle-times", 6.0)
+    assert not report.missed([result])
+    result["shapes"]["7 x 300"]["host_us"]["D"] = {}
+    assert len(report.missed([result])) == 3 and report.status([result], strict=True) == 1
+    assert not report.missed([token_result()])
+
+
 @pytest.mark.parametrize(
     "changed, said",
     [
