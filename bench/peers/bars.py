@@ -52,7 +52,7 @@ def within(value: float, limit: float) -> bool:
 
 
 def limit_of(row) -> float:
-    """GPU time in SGLang's, for what a row asks."""
+    """Of GPU time / SGLang's, for what a row asks."""
     if row["mode"] == "target-verify" and (row["requests"], row["context"]) == (48, 3000):
         return 0.5
     return 1.0 if row["requests"] >= 8 else 1.1
@@ -69,7 +69,7 @@ def gpu_bar(column: str, limit: float, pairs: list[Pair]) -> Bar:
         if not within(o["median"], limit * t["median"])
     )
     note = f"the worst of {len(pairs)}: {case_name(worst[1])}" if worst else ""
-    name = f"GPU time {column}, in SGLang's: {GROUPS[limit]}"
+    name = f"{column} GPU time / SGLang's, {GROUPS[limit]}"
     return Bar("columns", name, limit, 1 / ratio(worst) if worst else None, "x", False, note, missed)
 
 
@@ -92,10 +92,10 @@ def schedule_bar(data: Data, column: str, wanted: dict) -> Bar:
     theirs = data.pairs(f"{THEIRS}, schedule", THEIRS, CASE, **wanted)
     if theirs:
         us = [o["median"] - t["median"] for _, o, t in theirs]
-        note += f"; SGLang's and a copy take {min(us):.2f} to {max(us):.2f} us"
+        note += f"; SGLang's sequence takes {min(us):.2f} to {max(us):.2f} us more"
     value = more[worst] if worst else None
     return Bar(
-        "columns", f"GPU time {column}, with a schedule more", SCHEDULE_US, value, " us", False, note, missed
+        "columns", f"{column} GPU time that a schedule adds", SCHEDULE_US, value, " us", False, note, missed
     )
 
 
@@ -106,7 +106,7 @@ def bars_of_python(data: Data) -> Iterable[Bar]:
         note = f"the worst of {len(pairs)}: {case_name(worst[1])}" if worst else ""
         if worst:
             note += f", {worst[1]['median']:.1f} us beside {worst[2]['median']:.1f}"
-        name = f"host time of a call from Python, {pointers} pointers, in SGLang's"
+        name = f"host time of a call from Python / SGLang's, {pointers} pointers"
         yield Bar("python", name, limit, 1 / ratio(worst) if worst else None, "x", False, note)
 
 
@@ -153,7 +153,7 @@ def worst_graph(data: Data) -> Bar:
     slower = sum(1 / ratio(p) > 1.05 for p in pairs)
     where = f"{slower} of {len(pairs)} points slower; the worst: {place(slowest[1])}" if slowest else ""
     value = 1 / ratio(slowest) if slowest else None
-    return Bar("fused", "warm graph time in SGLang's, the worst point", 1.05, value, "x", False, where)
+    return Bar("fused", "warm graph time / SGLang's, the worst point", 1.05, value, "x", False, where)
 
 
 def bars_of_steps(data: Data) -> Iterable[Bar]:

@@ -76,6 +76,9 @@ STAGES = [
     ("cpu", "host_us", "On the CPU: microseconds a call"),
 ]
 
+AGAIN = """python bench/peers/run.py                  # on a machine with an NVIDIA GPU
+python bench/peers/report.py results.json  # this page, from the recorded numbers"""
+
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0;font-size:13px;font-variant-numeric:tabular-nums}
 th,td{padding:.2rem .7rem;border-bottom:1px solid #ddd;text-align:left}th{background:#f4f4f4}
@@ -215,10 +218,7 @@ def page(data, figures):
             paragraphs(["; ".join(data.skipped)] if data.skipped else []),
         ),
         section("Machine and versions", html_table(["", ""], machine(data.meta))),
-        section(
-            "Again", "<pre>python bench/peers/run.py                  # on a machine with an NVIDIA GPU\n"
-        ),
-        "python bench/peers/report.py results.json  # this page, from the recorded numbers</pre>",
+        section("Again", f"<pre>{AGAIN}</pre>"),
     ]
     start = "<!doctype html><meta charset='utf-8'><title>draftmeta side by side</title>"
     return f"{start}<style>{STYLE}</style>{''.join(parts)}"
