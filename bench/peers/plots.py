@@ -196,25 +196,31 @@ def plot_host(data):
 # ---- What an engine sees --------------------------------------------------------------------------------------------
 
 
-def case_rows(data, column, peer, largest=None):
+def usual(row):
+    """With the tables that the mode has in an engine, and as many requests as one often has."""
+    return row["requests"] <= 48 and (row["tables"] == "pages") == (row["mode"] == "decode")
+
+
+def case_rows(data, column, peer, wanted=None):
     """Medians by the cases' names, of plain calls."""
     found = data.select(stage="columns", metric="gpu_us", column=column, peer=peer)
-    return {case_name(r): r["median"] for r in found if not largest or r["requests"] <= largest}
+    found.sort(key=lambda r: r["requests"])
+    return {case_name(r): r["median"] for r in found if not wanted or wanted(r)}
 
 
-def draw_cases(ax, data, largest=None):
+def draw_cases(ax, data, wanted=None):
     """A line a case: from warm (hollow) to cold (full), of both."""
-    names = list(case_rows(data, "cold", OURS, largest))
+    names = list(case_rows(data, "cold", OURS, wanted))
     for peer, colour in SIDES:
         shift = 0.16 if peer == OURS else -0.16
-        warm, cold = (case_rows(data, column, peer, largest) for column in ("warm", "cold"))
+        warm, cold = (case_rows(data, column, peer, wanted) for column in ("warm", "cold"))
         for i, name in enumerate(names):
             if name in warm and name in cold:
                 ax.plot([warm[name], cold[name]], [i + shift] * 2, "-", color=colour, lw=1.5)
                 ax.plot(warm[name], i + shift, "o", mfc="white", color=colour, ms=4.5)
                 ax.plot(cold[name], i + shift, "o", color=colour, ms=5.5)
     ax.set_yticks(range(len(names)), names, fontsize=8)
-    ax.invert_yaxis()
+    ax.set_ylim(len(names) - 0.4, -0.6)
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter("{x:g}")
     ticks = [1, 2, 3, 5, 10, 20, 50, 100, 200]
@@ -227,7 +233,7 @@ def draw_cases(ax, data, largest=None):
 
 
 def draw_python(ax, data):
-    """Calls from Python: the first case of each mode would be much alike, so one is shown."""
+    """Calls from Python. The cases are much alike, so one is shown."""
     found = data.select(stage="python", metric="host_us")
     first = [r for r in found if case_name(r) == case_name(found[0])]
     first.sort(key=lambda r: (r["peer"] != THEIRS, r["pointers"] != "new"))
@@ -238,7 +244,11 @@ def draw_python(ax, data):
         ax.text(value, i, f" {value:.1f}", va="center", fontsize=9)
     ax.invert_yaxis()
     ax.margins(x=0.15)
-    title = f"Host time of a call, {case_name(first[0])}" if first else "Host time of a call: not measured"
+    title = (
+        f"Host time of a call from Python\n{case_name(first[0])}"
+        if first
+        else "Host time of a call: not measured"
+    )
     axes_of(ax, title, "µs", "")
     ax.title.set_fontsize(10)
     ax.grid(False, axis="y")
@@ -246,15 +256,15 @@ def draw_python(ax, data):
 
 def plot_summary(data):
     """The README's: what a refresh takes on the GPU between an engine's kernels, and what a call costs the host."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(11, 5), gridspec_kw={"width_ratios": [1.5, 1]})
-    draw_cases(left, data, largest=48)
+    fig, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), gridspec_kw={"width_ratios": [1.6, 1]})
+    draw_cases(left, data, usual)
     draw_python(right, data)
     return fig
 
 
 def plot_columns(data):
     """All cases."""
-    fig, ax = plt.subplots(figsize=(8, 2 + 0.24 * len(case_rows(data, "cold", OURS))))
+    fig, ax = plt.subplots(figsize=(8, 1.5 + 0.22 * len(case_rows(data, "cold", OURS))))
     draw_cases(ax, data)
     return fig
 
