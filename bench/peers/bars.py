@@ -170,10 +170,12 @@ def bars_of_seed(data: Data) -> Iterable[Bar]:
     rows = {r["peer"]: r for r in data.select(stage="seed", metric="wall_us", config="the seed's")}
     theirs, waiting = rows.get("Triton in place"), rows.get("draftmeta C, waiting")
     for peer, limit in (("draftmeta C", 20), ("draftmeta Python", 12)):
-        value = ratio(((), rows[peer], theirs)) if theirs and peer in rows else None
-        note = f"{theirs['median']:.1f} us / {rows[peer]['median']:.2f} us" if value else ""
-        if value and waiting and limit == 20:
-            note += f"; waiting for the count {ratio(((), waiting, theirs)):.1f}x"
+        value, note = None, ""
+        if theirs and peer in rows:
+            value = ratio(((), rows[peer], theirs))
+            note = f"{theirs['median']:.1f} us / {rows[peer]['median']:.2f} us"
+            if waiting and peer == "draftmeta C":
+                note += f"; waiting for the count {ratio(((), waiting, theirs)):.1f}x"
         yield Bar(
             "seed",
             f"the seed's configuration: its in-place version's call / {peer}'s",

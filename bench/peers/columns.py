@@ -103,7 +103,7 @@ class Device:
         self.b = torch.randn(300000, device="cuda")
         for _ in range(FIRST_CALLS):
             self.between("cold")
-        self.marker = period(record(lambda: [self.marker_kernel() for _ in range(4)]), 4)[0]
+        self.marker = period(record(lambda: [self.mark.logical_not_() for _ in range(4)]), 4)[0]
         others = {name for name, _ in record(self.other_code)}
         if self.marker in others:
             raise Unexpected(f"the marker is not a kernel of its own: {self.marker}")
@@ -118,16 +118,13 @@ class Device:
         torch.nn.functional.layer_norm(x.float(), (1024,)).sum()
         (x * 2 + 1).tanh().argmax(-1)
 
-    def marker_kernel(self) -> None:
-        self.mark.logical_not_()
-
     def between(self, column: str) -> None:
         if column == "warm":
             return
         self.other_code()
         if column == "cold":
             self.flushed.fill_(1)
-        self.marker_kernel()
+        self.mark.logical_not_()
         torch.cuda.synchronize()
 
     def times(self, sides: Mapping[str, Call], samples: int) -> Times:

@@ -59,8 +59,11 @@ class Results:
     """Rows of raw numbers and what they belong to, written after every stage."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.meta = Path(path), {}
-        self.rows, self.failures, self.skipped, self.checks = [], [], [], 0
+        self.path, self.checks = Path(path), 0
+        self.meta: dict[str, Any] = {}
+        self.rows: list[Row] = []
+        self.failures: list[dict[str, str]] = []
+        self.skipped: list[str] = []
 
     def add(self, stage: str, peer: str, metric: str, samples: Sequence[float], shape=None, **more) -> None:
         row = {"stage": stage, "peer": peer, "metric": metric, "median": statistics.median(samples)}

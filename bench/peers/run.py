@@ -38,7 +38,7 @@ from stages import K
 
 BATCHES = 4  # inputs take turns
 KNOWN_CALLS = 8  # of a stream: draftmeta launches what repeats one of these as a graph
-MINUTES = {"quick": 2, "usual": 4, "full": 9}
+MINUTES = {"quick": 1.5, "usual": 3.5, "full": 9}
 PROBE = """
 import sys, torch
 import deep_gemm
@@ -376,7 +376,7 @@ def arguments(given=None):
         "--quick", action="store_const", dest="scale", const="quick", help="what an engine sees, fewer cases"
     )
     scale.add_argument("--full", action="store_const", dest="scale", const="full", help="the whole sweep")
-    parser.add_argument("--minutes", type=float, help="when to stop starting things [4; quick 2, full 9]")
+    parser.add_argument("--minutes", type=float, help="when to stop starting things [3.5; quick 1.5, full 9]")
     parser.add_argument(
         "--only", action="append", choices=stages.STAGES, help="a stage; may be repeated [all]"
     )
@@ -404,12 +404,15 @@ def status_of(results, data, strict):
     if not strict:
         return 0
     broken = [f for f in results.failures if f["stage"] in bars.ENGINE_STAGES]
+    cut = [what for what in results.skipped if what.split(":")[0] in bars.ENGINE_STAGES and ":" in what]
     failing = bars.failing(data)
     for bar in failing:
         print(f"--strict: {bar.word}: {bar.name}")
     for failure in broken:
         print(f"--strict: {failure['stage']} failed: {failure['at']}")
-    return 1 if failing or broken else 0
+    for what in cut:
+        print(f"--strict: there was no time for {what}")
+    return 1 if failing or broken or cut else 0
 
 
 def main():

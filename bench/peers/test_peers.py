@@ -426,3 +426,12 @@ def test_exit_status(tmp_path, failures, strict, status):
     measured = results.Results(tmp_path / "results.json")
     measured.failures = failures
     assert run.status_of(measured, data_of(tmp_path, engine_rows()), strict) == status
+
+
+def test_strict_does_not_pass_a_run_that_was_cut_short(tmp_path):
+    run = pytest.importorskip("run")
+    measured, data = results.Results(tmp_path / "results.json"), data_of(tmp_path, engine_rows())
+    measured.skipped = ["vllm", "fused: one point", "python"]  # by choice, or of the wider comparison
+    assert run.status_of(measured, data, strict=True) == 0
+    measured.skipped.append("columns: decode 1 x 300, pages")
+    assert run.status_of(measured, data, strict=True) == 1
