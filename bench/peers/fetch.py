@@ -16,7 +16,7 @@ import zipfile
 from pathlib import Path
 
 # Distribution, version, and the members that are kept; none of their dependencies is needed. sgl_deep_gemm 0.2.5 is
-# SGLang's own and loads with torch 2.14 or later; 0.2.0 computes the same schedule on SM90 and loads with 2.11.
+# SGLang's own and loads with torch 2.14 or later; 0.1.5.post1 computes the same schedule on SM90 and loads with 2.11.
 PEERS = [
     (
         "sglang",
@@ -25,8 +25,8 @@ PEERS = [
         + ["sglang/kernels/ops/attention/pad.py"],
     ),
     ("sgl_deep_gemm", "0.2.5", ["deep_gemm/"]),
-    ("sgl_deep_gemm", "0.2.0", ["deep_gemm/"]),
-    ("apache_tvm_ffi", "0.1.11", ["tvm_ffi/"]),  # which sgl_deep_gemm 0.2.0 is built on
+    ("sgl_deep_gemm", "0.1.5.post1", ["deep_gemm/"]),
+    ("apache_tvm_ffi", "0.1.11", ["tvm_ffi/"]),  # which that is built on
     ("flag_gems", "5.0.2", ["flag_gems/ops/get_paged_mqa_logits_metadata.py"]),
 ]
 ALWAYS = (".dist-info/METADATA", ".dist-info/licenses/", ".dist-info/LICENSE")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from results import Mismatch
 
 PAGE, TOPK, POISON = 64, 2048, -7
 SCHEDULE_SPLIT = 256
@@ -42,12 +43,12 @@ class Pool:
 
     def __init__(self, rows, width, device, seed):
         generator = torch.Generator(device=device).manual_seed(seed)
-        pages = torch.randint(
-            0, 2**25, (rows, width // PAGE), dtype=torch.int32, device=device, generator=generator
-        )
-        self.slots = torch.empty(rows, width, dtype=torch.int32, device=device)
+        count = -(-width // PAGE)
+        pages = torch.randint(0, 2**25, (rows, count), dtype=torch.int32, device=device, generator=generator)
+        slots = torch.empty(rows, count * PAGE, dtype=torch.int32, device=device)
         within = torch.arange(PAGE, dtype=torch.int32, device=device)
-        torch.add((pages * PAGE)[:, :, None], within, out=self.slots.view(rows, width // PAGE, PAGE))
+        torch.add((pages * PAGE)[:, :, None], within, out=slots.view(rows, count, PAGE))
+        self.slots = slots[:, :width].contiguous()
 
     def view(self, width):
         return self.slots[:, :width]
@@ -100,6 +101,35 @@ class Outputs:
         return view
 
 
+def sizes_of(shape, wide, slots):
+    """How large an engine's outputs are, by name: numbers, or rows and columns. wide: with page_table_1."""
+    rows, columns = shape.rows, -(-shape.width // PAGE)
+    sizes = {name: (rows,) for name in ("seqlens_expanded", "dsa_cache_seqlens", "context_lens")}
+    sizes.update(dsa_cu_seqlens_k=(rows + 1,), page_table=(rows, columns), schedule=(2 * (slots + 1),))
+    sizes.update(cache_seqlens=(shape.requests,), cu_seqlens_k=(shape.requests + 1,))
+    if wide:
+        sizes["page_table_1"] = (rows, shape.width)
+    return sizes
+
+
+class Places:
+    """Outputs at addresses that come again only after LIMIT sets, as where an engine allocates them for each step."""
+
+    STEP, LIMIT = 128, 4096  # numbers between two addresses, which torch aligns like this; sets
+
+    def __init__(self, sizes, device):
+        self.sizes, self.next = sizes, 0
+        self.buffers = {}
+        for name, size in sizes.items():
+            length = int(np.prod(size)) + self.STEP * self.LIMIT
+            self.buffers[name] = torch.full((length,), POISON, dtype=torch.int32, device=device)
+
+    def take(self):
+        first = self.next % self.LIMIT * self.STEP
+        self.next += 1
+        return {n: self.buffers[n][first : first + int(np.prod(s))].view(s) for n, s in self.sizes.items()}
+
+
 def clipped(e, topk, k):
     return np.minimum(e, topk) if k <= 1 else np.minimum(e - e % k, topk) + e % k
 
@@ -144,10 +174,6 @@ def schedule(lens, slots, last_gets_more):
     return np.stack([token, np.where(token < len(lens), offset, 0)], 1)
 
 
-class Mismatch(Exception):
-    pass
-
-
 def compare(name, got, want):
     got = got.cpu().numpy().reshape(-1)[: want.size]
     differ = np.flatnonzero(got != want.reshape(-1))
@@ -156,22 +182,22 @@ def compare(name, got, want):
         raise Mismatch(f"{name}[{i}]: expected {want.reshape(-1)[i]}, got {got[i]} ({len(differ)} differ)")
 
 
-def compare_table(table, source, kv, request, block, chunk=512):
+def compare_table(name, page, table, source, kv, request, block, chunk=512):
     """Live columns hold pages; the others are untouched, except up to the end of a block of KV tokens."""
     for first in range(0, len(request), chunk):
         r = request[first : first + chunk]
         rows, want = table[first : first + len(r)], source[r]
-        slot = torch.arange(table.shape[1], device=table.device)[None, :] * PAGE
+        slot = torch.arange(table.shape[1], device=table.device)[None, :] * page
         length = kv[r][:, None]
         bad = (slot < length) & (rows != want)
         if block:
             bad |= (slot >= -(-length // block) * block) & (rows != POISON)
         if bool(bad.any()):
             row, column = (int(x) for x in bad.nonzero()[0])
-            at = f"page_table[{first + row}][{column}]"
+            at = f"{name}[{first + row}][{column}]"
             raise Mismatch(f"{at}: got {int(rows[row, column])}, the page is {int(want[row, column])}")
     if block and bool((table[len(request) :] != POISON).any()):
-        raise Mismatch("page_table: a row behind the last token is not as it was")
+        raise Mismatch(f"{name}: a row behind the last token is not as it was")
 
 
 def poison(out):
@@ -188,12 +214,13 @@ def check(shape, batch, pool, out, keys, block=1, slots=None, last_gets_more=Tru
     for name in keys:
         if name in expected:
             compare(name, out[name], expected[name])
-    if "page_table" in keys:
-        device = out["page_table"].device
-        source = pool.view(shape.width)[batch.pool_indices, ::PAGE] // PAGE
-        kv = torch.tensor(expected["cache_seqlens"], device=device)
-        request = torch.tensor(expected["token_to_req"], device=device)
-        compare_table(out["page_table"], source, kv, request, block)
+    for name, page in (("page_table_1", 1), ("page_table", PAGE)):
+        if name in keys:
+            device = out[name].device
+            source = pool.view(shape.width)[batch.pool_indices, ::page] // page
+            kv = torch.tensor(expected["cache_seqlens"], device=device)
+            request = torch.tensor(expected["token_to_req"], device=device)
+            compare_table(name, page, out[name], source, kv, request, block)
 
 
 def traffic(shape, batch):

@@ -46,6 +46,39 @@ def import_without_packages(folder, module):
     return importlib.import_module(module)
 
 
+def keys_of(shape, wide=False):
+    """What SGLang's fused functions, and so their drop-ins, write."""
+    keys = [k for k in FULL_SET if shape.mode != "decode" or k != "seqlens_expanded"]
+    return keys + ["page_table_1"] * wide
+
+
+def arguments_of(shape, batch, pool, out):
+    """Of SGLang's fused functions, and of their drop-ins, but for the extend lengths."""
+    common = {k: out[k] for k in ("cache_seqlens", "cu_seqlens_k", "dsa_cache_seqlens", "dsa_cu_seqlens_k")}
+    common.update(seq_lens=batch.seq_lens, req_pool_indices=batch.pool_indices)
+    common.update(req_to_token=pool.view(shape.width), bs=shape.requests)
+    common.update(page_table_1=out.get("page_table_1"), real_page_table=out["page_table"])
+    common.update(dsa_index_topk=TOPK, physical_page_size=PAGE)
+    common["max_len" if shape.mode == "decode" else "max_seqlen_k"] = shape.width
+    if shape.pool_size > 1:
+        common["index_kpool"] = shape.pool_size
+    if shape.mode != "decode":
+        common["seqlens_expanded"] = out["seqlens_expanded"]
+    if shape.mode == "target-verify":
+        common["next_n"] = shape.tokens
+    if shape.mode == "draft-extend":
+        common.update(total_len=batch.total, max_extend_len=shape.most_tokens, max_total_len=shape.rows)
+        common["static_extend_len"] = not shape.variable
+    return common
+
+
+def bind_function(function, shape, batch, pool, out):
+    arguments = arguments_of(shape, batch, pool, out)
+    if shape.mode == "draft-extend":
+        arguments["extend_seq_lens"] = batch.extend_lens
+    return functools.partial(function, **arguments)
+
+
 class SGLang:
     """The fused kernels. Differences that are known: a live prefix is written up to a multiple of 128 KV tokens; with
     fewer tokens than total_len the variable form writes values of request 0 behind them, so it is given the true total
@@ -70,44 +103,17 @@ class SGLang:
             folder, "sglang.kernels.ops.attention.pad"
         ).seqlens_expand_triton
 
-    def keys(self, shape):
-        return [k for k in FULL_SET if shape.mode != "decode" or k != "seqlens_expanded"]
-
-    def arguments(self, shape, batch, pool, out):
-        common = {
-            k: out[k] for k in ("cache_seqlens", "cu_seqlens_k", "dsa_cache_seqlens", "dsa_cu_seqlens_k")
-        }
-        common.update(
-            seq_lens=batch.seq_lens, req_pool_indices=batch.pool_indices, req_to_token=pool.view(shape.width)
-        )
-        common.update(page_table_1=None, real_page_table=out["page_table"], bs=shape.requests)
-        common.update(dsa_index_topk=TOPK, physical_page_size=PAGE)
-        common["max_len" if shape.mode == "decode" else "max_seqlen_k"] = shape.width
-        if shape.pool_size > 1:
-            common["index_kpool"] = shape.pool_size
-        if shape.mode != "decode":
-            common["seqlens_expanded"] = out["seqlens_expanded"]
-        if shape.mode == "target-verify":
-            common["next_n"] = shape.tokens
-        if shape.mode == "draft-extend":
-            common.update(total_len=batch.total, max_extend_len=shape.most_tokens, max_total_len=shape.rows)
-            common["static_extend_len"] = not shape.variable
-        return common
-
     def bind(self, shape, batch, pool, out):
         function = (self.kpool if shape.pool_size > 1 else self.plain)[shape.mode]
-        arguments = self.arguments(shape, batch, pool, out)
-        if shape.mode == "draft-extend":
-            arguments["extend_seq_lens"] = batch.extend_lens
-        return functools.partial(function, **arguments)
+        return bind_function(function, shape, batch, pool, out)
 
     def bind_step(self, shape, batch, pool, out, schedule_of, slots):
         """What a replayed step runs before its graph, for a pool of 1, without the top-k plan and FlashMLA's: lengths by
         torch.full, the fused kernel, the schedule into a new tensor and a copy of it, a copy of the context lengths.
         """
-        function, arguments = self.plain[shape.mode], self.arguments(shape, batch, pool, out)
+        function, arguments = self.plain[shape.mode], arguments_of(shape, batch, pool, out)
         device = batch.seq_lens.device
-        lens = out["seqlens_expanded"].view(-1, 1)
+        lens = out["cache_seqlens" if shape.mode == "decode" else "seqlens_expanded"].view(-1, 1)
         context_lens, schedule = out["context_lens"].view(-1, 1), out["schedule"].view(slots + 1, 2)
         extends = shape.mode == "draft-extend"
 
@@ -151,13 +157,16 @@ def bind_expand(shape, extend_lens, seq_lens, starts, out):
 # ---- The schedule -------------------------------------------------------------------------------------------------
 
 
+DEEP_GEMM = ("0.2.5", "0.1.5.post1")  # for torch 2.14 and later, and for 2.11
+
+
 class Schedules:
     """DeepGEMM's get_paged_mqa_logits_metadata: of the first of its versions that loads and computes here; else FlagGems'
     Triton kernel for the same."""
 
     def __init__(self, found, probe):
         self.name, self.variant = None, ffi.SCHEDULE_SM90
-        for version in ("0.2.5", "0.2.0"):
+        for version in DEEP_GEMM:
             folder = found.get(("sgl_deep_gemm", version))
             if folder and self.name is None and probe(version):
                 sys.path.insert(0, str(folder))
@@ -325,9 +334,38 @@ class DraftmetaPython:
         except ImportError as error:
             raise Missing(f"the Python package draftmeta: {error}") from error
 
+    def drop_ins(self):
+        return DropIns(importlib.import_module("draftmeta.sglang"))
+
     def bind(self, shape, batch, pool, out, keys=FULL_SET, schedule=None):
         fields = fields_of(shape, batch, pool, out, keys)
         if schedule:
             name = {ffi.SCHEDULE_SM90: "sm90", ffi.SCHEDULE_SMXX: "smxx"}[schedule[0]]
             fields["schedules"] = [self.package.Schedule(out["schedule"], name, "token", schedule[1])]
         return self.package.Fill(**fields)
+
+
+class DropIns:
+    """draftmeta.sglang, as SGLang calls it: its own functions' names and arguments."""
+
+    def __init__(self, module):
+        self.step = module.dsa_step_metadata
+        self.functions = {
+            mode: getattr(module, f"fused_dsa_{mode.replace('-', '_')}_metadata")
+            for mode in ("draft-extend", "target-verify", "decode")
+        }
+
+    def bind(self, shape, batch, pool, out):
+        return bind_function(self.functions[shape.mode], shape, batch, pool, out)
+
+    def bind_step(self, shape, batch, pool, out, slots):
+        """The same with context lengths and a schedule."""
+        arguments = arguments_of(shape, batch, pool, out)
+        for name in ("total_len", "max_extend_len", "max_total_len", "static_extend_len"):
+            arguments.pop(name, None)
+        if shape.mode != "decode":
+            arguments["max_len"] = arguments.pop("max_seqlen_k")
+        arguments["next_n"] = shape.tokens
+        arguments["paged_mqa_ctx_lens_2d"] = out["context_lens"].view(-1, 1)
+        arguments["paged_mqa_schedule_metadata"] = out["schedule"].view(slots + 1, 2)
+        return functools.partial(self.step, shape.mode.replace("-", "_"), **arguments)

@@ -5,40 +5,40 @@
     python bench/peers/run.py --wheels build/peers/wheels       # or takes them from fetch.py's folder
 
 Every implementation is checked against a reference before it is timed. Writes results.json, and calls report.py, which
-draws everything else from that. --device cpu tries all of it without a GPU; its times mean nothing."""
+draws everything else from that. --device cpu tries all of it without a GPU; its times mean nothing. Exit status: 0, or
+1 where an output was wrong, or with --strict where an aim of what an engine sees was missed."""
 
 import argparse
-import collections
-import dataclasses
 import datetime
 import functools
 import importlib.metadata
-import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-import traceback
+import zipfile
 from pathlib import Path
 
-import numpy as np
-import torch
-
+import bars
+import columns
 import ffi
 import fetch
 import peers
 import report
-import seed as seed_versions
+import stages
 import timing
-from inputs import PAGE, TOPK, Batch, Mismatch, Outputs, Pool, Shape, check, poison, traffic
-from peers import FULL_SET, LENGTHS
+import torch
+from inputs import TOPK, Batch, Outputs, Pool, Shape, check, poison, traffic
+from peers import FULL_SET
+from results import Results
+from stages import K
 
-K = 1024
-KPOOL = 4
 BATCHES = 4  # inputs take turns
 KNOWN_CALLS = 8  # of a stream: draftmeta launches what repeats one of these as a graph
+MINUTES = {"quick": 1.5, "usual": 3.5, "full": 9}
 PROBE = """
 import sys, torch
 import deep_gemm
@@ -50,22 +50,36 @@ torch.cuda.synchronize()
 
 
 class Plan:
-    """What is measured: everything, the quick part, or just enough to try the code."""
+    """What is measured: what an engine sees, that and the wider comparison, or all of it; or just enough to try the code."""
 
-    def __init__(self, quick, tiny):
-        self.requests = [1, 8, 64, 256, 1024] + ([] if quick else [3, 32, 128, 512])
-        self.contexts = [8 * K, 64 * K] if quick else [8 * K, 64 * K, K, 900 * K]
+    def __init__(self, scale, tiny):
+        full = scale == "full"
+        self.engine(scale == "quick")
+        self.requests = [1, 8, 64, 256, 1024] + ([3, 32, 128, 512] if full else [])
+        self.contexts = [8 * K, 64 * K] + ([K, 900 * K] if full else [])
         self.widths = [128 * K, K * K]
-        self.some = [1, 64, 1024] if quick else [1, 8, 64, 256, 1024]
+        self.some = [1, 8, 64, 256, 1024] if full else [1, 64, 1024]
         self.steps, self.expands, self.seeds = [8, 64, 256], [3, 32, 256, 1024], [32, 256, 1024]
         self.rounds, self.pool_rows, self.cpu_requests = timing.ROUNDS, 1024, 64
         self.calls, self.wall_calls, self.turns = 20, 300, (12, 0.05)
         self.copies = [1 << n for n in range(12, 31, 2)]
         if tiny:
-            self.requests, self.contexts, self.widths = [1, 3], [K], [2 * K, 4 * K]
-            self.some, self.steps, self.expands, self.seeds = [1, 3], [3], [3], [5]
-            self.rounds, self.pool_rows, self.copies, self.cpu_requests = 1, 8, [4096], 8
-            self.calls, self.wall_calls, self.turns = 4, 1, (1, 0)
+            self.shrink()
+
+    def engine(self, quick):
+        """Requests and contexts of what an engine asks. usual_only: only with the tables that a mode has there."""
+        self.engine_points = [(1, 300), (8, 300), (48, 3000)]
+        self.schedule_points = [(8, 300)] if quick else self.engine_points
+        self.large_points = [] if quick else [(256, 4 * K), (64, 64 * K)]
+        self.usual_only, self.samples, self.python_point = quick, 60 if quick else 200, (8, 300)
+
+    def shrink(self):
+        self.engine_points = self.schedule_points = [(1, 300)]
+        self.large_points, self.samples, self.python_point = [], 1, (2, 300)
+        self.requests, self.contexts, self.widths = [1, 3], [K], [2 * K, 4 * K]
+        self.some, self.steps, self.expands, self.seeds = [1, 3], [3], [3], [5]
+        self.rounds, self.pool_rows, self.copies, self.cpu_requests = 1, 8, [4096], 8
+        self.calls, self.wall_calls, self.turns = 4, 1, (1, 0)
 
     def sweep(self, requests):
         """Coarse first, so that a run that is cut short still covers the range."""
@@ -73,64 +87,37 @@ class Plan:
         return [Shape(r, c, w, variable) for r in requests for c, w in pairs for variable in (False, True)]
 
 
-class Results:
-    """Rows of raw numbers and what they belong to, written after every stage."""
-
-    def __init__(self, path, meta):
-        self.path, self.meta = Path(path), meta
-        self.rows, self.failures, self.skipped, self.checks = [], [], [], 0
-
-    def add(self, stage, peer, metric, samples, shape=None, **more):
-        row = {"stage": stage, "peer": peer, "metric": metric, "median": float(np.median(samples))}
-        if shape:
-            row.update(mode=shape.mode, form=shape.form, pool_size=shape.pool_size, requests=shape.requests)
-            row.update(context=shape.context, width=shape.width)
-        row.update(more, samples=[round(float(s), 4) for s in samples])
-        self.rows.append(row)
-
-    def fail(self, stage, peer, what, error):
-        kind = "mismatch" if isinstance(error, Mismatch) else "failure"
-        self.failures.append(
-            {"kind": kind, "stage": stage, "peer": peer, "at": str(what), "error": str(error)[:500]}
-        )
-        print(f"  {kind}: {stage}, {peer}, {what}: {error}", flush=True)
-        if kind == "failure":
-            traceback.print_exc()
-
-    def write(self):
-        names = ("meta", "checks", "failures", "skipped", "rows")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps({name: getattr(self, name) for name in names}))
-
-
 class Run:
     def __init__(self, options):
         self.options, self.start = options, time.monotonic()
         on_gpu = options.device == "cuda"
         self.device, self.clock = options.device, timing.Cuda() if on_gpu else timing.Host()
-        self.plan = Plan(options.quick, not on_gpu)
+        self.plan = Plan(options.scale, not on_gpu)
         self.slots = torch.cuda.get_device_properties(0).multi_processor_count if on_gpu else 132
         self.folder = Path(tempfile.mkdtemp(prefix="draftmeta-peers-"))
         os.environ["TRITON_CACHE_DIR"] = str(self.folder / "triton")  # so that first calls compile
-        self.results = Results(Path(options.out) / "results.json", {})
-        self.schedules = None
+        self.results = Results(Path(options.out) / "results.json")
+        self.schedules, self.engine_pools = None, {}
         self.load_peers()
         self.load_draftmeta()
         self.allocate()
+        self.gpu_times = columns.Device() if on_gpu else columns.Host()
 
     # ---- Setting up ----
 
     def load_peers(self):
-        wheels = self.options.wheels
-        if not wheels:
-            wheels = self.folder / "wheels"
-            fetch.fetch(wheels)
-        self.found = fetch.unpack(wheels, self.folder / "peers")
+        self.wheels = self.options.wheels
+        if not self.wheels:
+            self.wheels = self.folder / "wheels"
+            fetch.fetch(self.wheels)
+        self.found = fetch.unpack(self.wheels, self.folder / "peers")
         tvm = self.found.get(("apache_tvm_ffi", "0.1.11"))
         if tvm:
             sys.path.insert(0, str(tvm))
         self.probes = {
-            v: self.start_probe(v) for v in ("0.2.5", "0.2.0") if ("sgl_deep_gemm", v) in self.found
+            v: self.start_probe(v)
+            for v in peers.DEEP_GEMM
+            if ("sgl_deep_gemm", v) in self.found and self.options.scale != "quick"
         }
         self.sglang = peers.SGLang(self.found["sglang", "0.5.23"])
 
@@ -139,8 +126,9 @@ class Run:
         if self.device != "cuda":
             return None
         path = os.pathsep.join([str(self.found["sgl_deep_gemm", version])] + [p for p in sys.path if p])
-        tokens = sorted({r * 4 for r in self.plan.steps})
-        command = [sys.executable, "-c", PROBE, str(self.slots), *map(str, tokens)]
+        tokens = {r * 4 for r in self.plan.steps}
+        tokens |= {r * n for r, _ in self.plan.schedule_points for n in (1, 4)}
+        command = [sys.executable, "-c", PROBE, str(self.slots), *map(str, sorted(tokens))]
         pipe = subprocess.PIPE
         return subprocess.Popen(
             command, env={**os.environ, "PYTHONPATH": path}, stdout=pipe, stderr=pipe, text=True
@@ -161,6 +149,7 @@ class Run:
         return process.returncode == 0
 
     def load_draftmeta(self):
+        self.unpack_package()
         try:
             self.python = peers.DraftmetaPython()
         except peers.Missing as error:
@@ -174,11 +163,35 @@ class Run:
         self.c = peers.Draftmeta(self.library, self.clock)
         self.timer = ffi.HostTimer(Path(self.options.out))
 
+    def unpack_package(self):
+        """draftmeta's own wheel, where the folder has one, goes before what is installed, and over the library that is
+        named."""
+        for wheel in sorted(Path(self.wheels).glob("draftmeta-*.whl"))[-1:]:
+            with zipfile.ZipFile(wheel) as source:
+                source.extractall(self.folder / "package")
+            if self.options.library:
+                shutil.copy(self.options.library, self.folder / "package/draftmeta/libdraftmeta.so")
+            sys.path.insert(0, str(self.folder / "package"))
+
+    def need_drop_ins(self):
+        if not self.python:
+            raise peers.Missing(
+                "this needs draftmeta's Python package, installed or as a wheel beside the others"
+            )
+        self.drop_ins = self.python.drop_ins()
+
     def allocate(self):
         plan = self.plan
         rows = 5 * max(plan.requests)
         self.pool = Pool(plan.pool_rows, max(plan.widths), self.device, self.options.seed)
         self.outputs = Outputs(rows, max(plan.requests), max(plan.widths), self.slots, self.device)
+
+    def engine_pool(self, shape):
+        """As an engine has it: as wide as the tables."""
+        if shape.width not in self.engine_pools:
+            rows = max([65] + [r + 1 for r, c in self.plan.large_points if c <= 8 * K])
+            self.engine_pools[shape.width] = Pool(rows, shape.width, self.device, self.options.seed)
+        return self.engine_pools[shape.width]
 
     def batches(self, shape):
         return [Batch(shape, self.pool, self.device, self.options.seed + i) for i in range(BATCHES)]
@@ -197,7 +210,10 @@ class Run:
         meta.update({name: version(name) for name in ("torch", "triton", "numpy")}, seed=self.options.seed)
         meta.update(torch_threads=torch.get_num_threads(), draftmeta=self.library.version)
         meta.update(
-            commit=self.options.commit or git_commit(), quick=self.options.quick, topk=TOPK, kpool=KPOOL
+            commit=self.options.commit or git_commit(),
+            scale=self.options.scale,
+            topk=TOPK,
+            kpool=stages.KPOOL,
         )
         meta.update(date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"))
         meta.update(sweep=len(self.plan.sweep(self.plan.requests)), batches=BATCHES, rounds=self.plan.rounds)
@@ -209,14 +225,15 @@ class Run:
     def seconds_left(self):
         return self.options.minutes * 60 - (time.monotonic() - self.start)
 
-    def checked(self, stage, peer, shape, calls, batches, out, keys, block=1, pool=None):
-        """Whether every call writes what the reference says; what does not is not timed."""
+    def checked(self, stage, peer, shape, calls, batches, out, keys, block=1, pool=None, rule=None):
+        """Whether every call writes what the reference says; what does not is not timed. rule: schedule_rule's, if it is
+        another."""
         try:
             for call, batch in zip(calls, batches):
                 poison({key: out[key] for key in keys})
                 call()
                 self.clock.sync()
-                check(shape, batch, pool or self.pool, out, keys, block, *self.schedule_rule())
+                check(shape, batch, pool or self.pool, out, keys, block, *(rule or self.schedule_rule()))
                 self.results.checks += 1
             return True
         except Exception as error:  # a peer that fails must not end the run
@@ -236,7 +253,7 @@ class Run:
     def good(self, stage, shape, batches, out, calls):
         result = {}
         for peer, functions in calls.items():
-            keys, block = (self.sglang.keys(shape), self.sglang.block) if peer == "SGLang" else (FULL_SET, 1)
+            keys, block = (peers.keys_of(shape), self.sglang.block) if peer == "SGLang" else (FULL_SET, 1)
             if self.checked(stage, peer, shape, functions, batches, out, keys, block):
                 result[peer] = functions
         return result
@@ -278,69 +295,6 @@ class Run:
         for peer, values in samples.items():
             self.results.add(stage, peer, "host_us", values, shape, **more)
 
-    # ---- Stages ----
-
-    def first_calls(self):
-        """What the first call of a batch size costs; all kernels are compiled here, none while something is timed."""
-        self.empty()
-        small = (min(self.plan.contexts), min(self.plan.widths))
-        forms = [{}, {"variable": True}]
-        shapes = [Shape(r, *small, **form) for form in forms for r in self.plan.requests]
-        shapes += [Shape(r, *small, pool_size=KPOOL, **form) for form in forms for r in self.plan.some]
-        shapes += [Shape(r, *small, mode=m) for m in ("target-verify", "decode") for r in self.plan.some]
-        for shape in shapes:
-            out, batch = self.outputs.view(shape), Batch(shape, self.pool, self.device, self.options.seed)
-            for peer, calls in self.implementations(shape, [batch], out).items():
-                self.results.add(
-                    "first", peer, "first_us", [timing.first_call_us(self.clock, calls[0])], shape
-                )
-
-    def load_schedules(self):
-        """Waits for the probes, so that nothing else runs while something is timed."""
-        self.schedules = peers.Schedules(self.found, self.probe)
-        self.results.meta["schedule"] = self.schedules.name
-
-    def roofline(self):
-        n = max(self.plan.copies)
-        source, target = (torch.zeros(n, dtype=torch.uint8, device=self.device) for _ in range(2))
-        for size in self.plan.copies:
-            copies = [functools.partial(target[:size].copy_, source[:size])]
-            self.add_graph_times("roofline", None, {"copy": copies, "empty": [self.empty]}, bytes=2 * size)
-
-    def fused(self):
-        """SGLang's fused draft extend, static and variable."""
-        for shape in self.plan.sweep(self.plan.requests):
-            if self.seconds_left() < 0.35 * 60 * self.options.minutes:  # the other stages need some
-                self.results.skipped.append(f"fused: {shape}")
-                continue
-            self.fused_point("fused", shape)
-
-    def kpool(self):
-        pairs = [(c, w) for c in self.plan.contexts[:2] for w in self.plan.widths]
-        for variable in (False, True):
-            for requests in self.plan.some:
-                for context, width in pairs:
-                    self.fused_point("kpool", Shape(requests, context, width, variable, pool_size=KPOOL))
-
-    def modes(self):
-        """Target verify and decode."""
-        for mode in ("target-verify", "decode"):
-            for requests in self.plan.some:
-                self.fused_point(
-                    "modes", Shape(requests, self.plan.contexts[0], self.plan.widths[0], mode=mode)
-                )
-
-    def host(self):
-        context, width = self.plan.contexts[0], self.plan.widths[0]
-        for form in ({}, {"variable": True}, {"pool_size": KPOOL}):
-            for requests in self.plan.some:
-                shape = Shape(requests, context, width, **form)
-                batches, out = self.batches(shape), self.outputs.view(shape)
-                calls = self.good("host", shape, batches, out, self.implementations(shape, batches, out))
-                self.add_python("host", shape, batches, out, calls, FULL_SET)
-                descs = [self.c.describe(shape, b, self.pool, out) for b in batches]
-                self.add_host_times("host", shape, calls, descs)
-
     def launch_us(self, calls):
         """The empty kernel, with three pointers, by the driver."""
         kernel = peers.empty_kernel[(132,)](self.outputs.schedule, num_warps=8).function
@@ -355,186 +309,42 @@ class Run:
             ):
                 calls["draftmeta Python"] = fills
 
-    def step(self):
-        """All that a replayed step computes before its graph, in one launch here."""
-        keys = FULL_SET + ["context_lens", "schedule"]
-        schedule = (self.schedules.variant, self.slots)
-        for mode in ("draft-extend", "target-verify"):
-            for requests in self.plan.steps:
-                shape = Shape(requests, self.plan.contexts[0], self.plan.widths[0], mode=mode)
-                batches, out = self.batches(shape), self.outputs.view(shape)
-                descs = [self.c.describe(shape, b, self.pool, out, keys, schedule) for b in batches]
-                of = self.schedules.of
-                theirs = [self.sglang.bind_step(shape, b, self.pool, out, of, self.slots) for b in batches]
-                calls = {}
-                if self.checked(
-                    "step", "draftmeta", shape, list(map(self.c.call, descs)), batches, out, keys
-                ):
-                    calls["draftmeta"] = [self.c.call(d) for d in descs]
-                if self.checked("step", "SGLang", shape, theirs, batches, out, keys, self.sglang.block):
-                    calls["SGLang"] = theirs
-                self.add_graph_times("step", shape, calls)
-                self.add_python("step", shape, batches, out, calls, keys, schedule)
-                self.add_host_times("step", shape, calls, descs)
-
-    def expand(self):
-        """The expanded lengths alone: FlagGems' form of it, and SGLang's own."""
-        for requests in self.plan.expands:
-            shape = Shape(requests, 32 * K, 32 * K, variable=True)
-            batches, keys = self.batches(shape), LENGTHS[:1]
-            for batch in batches:
-                batch.seq_lens = batch.seq_lens.to(torch.int32)
-            out = self.outputs.view(dataclasses.replace(shape, width=min(self.plan.widths)))
-            descs = [self.c.describe(shape, b, self.pool, out, keys) for b in batches]
-            into = out["seqlens_expanded"]
-            calls = {
-                "draftmeta": [self.c.call(d) for d in descs],
-                "FlagGems' form": [
-                    peers.bind_expand(
-                        shape, b.extend_lens, b.seq_lens, seed_versions.starts_of(b.extend_lens), into
-                    )
-                    for b in batches
-                ],
-            }
-            calls = {
-                p: c for p, c in calls.items() if self.checked("expand", p, shape, c, batches, out, keys)
-            }
-            sglang = [
-                functools.partial(self.sglang.expand, b.extend_lens, b.seq_lens, b.total, shape.most_tokens)
-                for b in batches
-            ]
-            copied = [lambda f=f, b=b: into[: b.total].copy_(f()) for f, b in zip(sglang, batches)]
-            if self.checked("expand", "SGLang", shape, copied, batches, out, keys):
-                calls["SGLang"] = sglang
-            self.add_graph_times("expand", shape, calls)
-            self.add_python("expand", shape, batches, out, calls, keys)
-            self.add_host_times("expand", shape, calls, descs)
-
-    def vllm(self):
-        """vLLM's flattening of a ragged batch; both get a block table in pages."""
-        context, width = self.plan.contexts[0], self.plan.widths[0]
-        for requests in self.plan.some:
-            shape = Shape(requests, context, width, variable=True)
-            batches, out = self.batches(shape), self.outputs.view(shape)
-            tables = [(self.pool.view(width)[b.pool_indices, ::PAGE] // PAGE).contiguous() for b in batches]
-            flatten = peers.VLLMFlatten(shape.rows, width // PAGE, self.device)
-            keys = ["seqlens_expanded", "page_table"]
-            descs = [peers.describe_flatten(shape, b, t, out) for b, t in zip(batches, tables)]
-            calls = {}
-            if self.checked("vllm", "draftmeta", shape, list(map(self.c.call, descs)), batches, out, keys):
-                calls["draftmeta"] = [self.c.call(d) for d in descs]
-            theirs = {"seqlens_expanded": flatten.seq_lens, "page_table": flatten.table}
-            flat = [flatten.bind(b, t) for b, t in zip(batches, tables)]
-            if self.checked("vllm", "vLLM", shape, flat, batches, theirs, keys, block=None):
-                calls["vLLM"] = flat
-            self.add_graph_times("vllm", shape, calls)
-            self.add_host_times("vllm", shape, calls, descs)
-
-    def seed(self):
-        config = seed_versions.CONFIG
-        self.seed_point("the seed's", config["extend_lens"], config["seq_lens"])
-        for requests in self.plan.seeds:
-            rng = np.random.default_rng([self.options.seed, requests])
-            q, kv = rng.integers(1, 6, requests), rng.integers(16 * K, 32 * K, requests)
-            self.seed_point(f"{requests} requests", q.tolist(), kv.tolist())
-
-    def seed_point(self, config, extend_list, seq_list):
-        shape = Shape(len(extend_list), 32 * K, 32 * K, variable=True)
-        batch = Batch(shape, self.pool, self.device, 0)
-        batch.replace_lengths(extend_list, seq_list)
-        extend, seq = batch.extend_lens, batch.seq_lens
-        out = {name: torch.zeros(batch.total, dtype=torch.int32, device=self.device) for name in LENGTHS}
-        into, starts, stream = list(out.values()), seed_versions.starts_of(extend), self.clock.stream()
-        desc = self.c.describe(shape, batch, self.pool, out, LENGTHS)
-        calls = {
-            "draftmeta": self.c.call(desc),
-            "draftmeta C, waiting": lambda: self.library.fill_and_wait(extend, seq, TOPK, *into, stream),
-            "Python loop": lambda: seed_versions.python_loop(extend_list, seq_list, TOPK, *into),
-            "Triton and copy": lambda: seed_versions.triton_copy(extend, seq, TOPK, *into),
-            "Triton in place": lambda: seed_versions.triton_in_place(extend, seq, TOPK, *into),
-            "Triton, its kernel alone": lambda: seed_versions.launch(
-                extend, seq, starts, batch.total, TOPK, *into
-            ),
-        }
-        calls = {
-            p: [c] for p, c in calls.items() if self.checked("seed", p, shape, [c], [batch], out, LENGTHS)
-        }
-        self.add_python("seed", shape, [batch], out, calls, LENGTHS)
-        alone = ("draftmeta", "Triton, its kernel alone")
-        self.add_graph_times("seed", shape, {p: calls[p] for p in alone if p in calls}, config=config)
-        timers, samples = self.timers(calls, [desc]), collections.defaultdict(list)
-        for _ in range(min(self.plan.rounds, 7)):
-            for peer, timer in timers.items():
-                long = peer == "Python loop" and len(extend_list) > 10
-                count = self.plan.wall_calls // (6 if long else 1) or 1
-                samples[peer].append(timing.wall_us(self.clock, timer, count))
-        for peer, values in samples.items():
-            self.results.add("seed", peer, "wall_us", values, shape, config=config)
-
-    def cpu(self):
-        """The same metadata by the CPU's operators, for 64 requests, beside the cpu backend."""
-        requests = self.plan.cpu_requests
-        pool = Pool(requests, self.plan.widths[0], "cpu", self.options.seed)
-        for context in self.plan.contexts[:2]:
-            for keys, name in ((LENGTHS, "lengths"), (FULL_SET, "full set")):
-                self.cpu_point(Shape(requests, context, self.plan.widths[0], variable=True), pool, keys, name)
-
-    def cpu_point(self, shape, pool, keys, outputs):
-        batch = Batch(shape, pool, "cpu", self.options.seed)
-        out = Outputs(shape.rows, shape.requests, shape.width, self.slots, "cpu").view(shape)
-        out = {key: out[key] for key in keys}
-        desc = ffi.describe(**peers.fields_of(shape, batch, pool, out, keys))
-        calls = {
-            "draftmeta cpu": lambda: self.cpu_library.fill(desc, None),
-            "torch CPU": peers.torch_on_cpu(shape, batch, pool, out),
-            "NumPy": peers.numpy_on_cpu(shape, batch, pool, out),
-        }
-        if self.python:
-            calls["draftmeta cpu, Python"] = self.python.bind(shape, batch, pool, out, keys)
-        calls = {
-            p: c
-            for p, c in calls.items()
-            if self.checked("cpu", p, shape, [c], [batch], out, keys, None, pool)
-        }
-        timers = {p: functools.partial(timing.calls_us, [c]) for p, c in calls.items()}
-        if "draftmeta cpu" in timers:
-            timers["draftmeta cpu"] = lambda n: self.timer.us(self.cpu_library, [desc], None, n)
-        if "torch CPU" in calls:
-            timers["torch CPU, one thread"] = functools.partial(one_thread, calls["torch CPU"])
-        samples = timing.host_times(timing.Host(), timers, 8, self.plan.rounds, *self.plan.turns)
-        for peer, values in samples.items():
-            self.results.add("cpu", peer, "host_us", values, shape, outputs=outputs)
-
     # ---- All of it ----
+
+    def stages_wanted(self):
+        if self.options.only:
+            return self.options.only
+        return [s.__name__ for s in stages.ENGINE] if self.options.scale == "quick" else list(stages.STAGES)
+
+    def stages_before(self, wanted):
+        """What the wanted ones need."""
+        before = [stages.first_calls] if any(s.__name__ in wanted for s in stages.WIDER) else []
+        schedules = any(name in wanted for name in stages.NEED_SCHEDULES) and self.options.scale != "quick"
+        return before + [stages.load_schedules] * schedules
 
     def run(self):
         self.results.meta = self.describe_machine()
-        first = [self.first_calls, self.load_schedules]
-        stages = first + [self.roofline, self.seed, self.fused, self.host, self.kpool, self.step]
-        for stage in stages + [self.modes, self.expand, self.vllm, self.cpu]:
-            name = stage.__name__
-            wanted = not self.options.only or name in self.options.only or stage in first
-            if self.seconds_left() < 0 or not wanted:
-                self.results.skipped.append(name)
+        wanted = self.stages_wanted()
+        self.results.skipped += [name for name in stages.STAGES if name not in wanted]
+        chosen = [stage for name, stage in stages.STAGES.items() if name in wanted]
+        for stage in self.stages_before(wanted) + chosen:
+            if self.seconds_left() < 0:
+                self.results.skipped.append(f"{stage.__name__}: no time was left")
                 continue
-            start = time.monotonic()
-            try:
-                stage()
-            except Exception as error:  # the other stages' numbers are worth having
-                self.results.fail(name, "-", "stage", error)
-            self.results.meta.setdefault("seconds", {})[name] = round(time.monotonic() - start, 1)
-            print(f"{name}: {time.monotonic() - start:.1f} s, {len(self.results.rows)} rows", flush=True)
-            self.results.write()
+            self.run_stage(stage)
         return self.results
 
-
-def one_thread(call, count):
-    """torch's own choice of threads is not always its fastest for small arrays."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    us = timing.calls_us([call], count)
-    torch.set_num_threads(threads)
-    return us
+    def run_stage(self, stage):
+        name, start = stage.__name__, time.monotonic()
+        print(f"{name} ...", flush=True)
+        try:
+            stage(self)
+        except Exception as error:  # the other stages' numbers are worth having
+            self.results.fail(name, "-", "stage", error)
+        seconds = round(time.monotonic() - start, 1)
+        self.results.meta.setdefault("seconds", {})[name] = seconds
+        print(f"{name}: {seconds} s, {len(self.results.rows)} rows", flush=True)
+        self.results.write()
 
 
 def output_of(*command):
@@ -556,18 +366,53 @@ def cpu_name():
         return platform.processor()
 
 
-def arguments():
+def arguments(given=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--wheels", help="a folder of the peers' wheels; none is fetched then")
     parser.add_argument("--library", help="libdraftmeta.so [the Python package's, else that of build/cuda]")
     parser.add_argument("--out", default="build/peers", help="where everything is written [%(default)s]")
-    parser.add_argument("--quick", action="store_true", help="fewer shapes")
-    parser.add_argument("--minutes", type=float, default=5, help="when to stop starting things [%(default)s]")
-    parser.add_argument("--only", action="append", help="a stage; may be repeated [all]")
+    scale = parser.add_mutually_exclusive_group()
+    scale.add_argument(
+        "--quick", action="store_const", dest="scale", const="quick", help="what an engine sees, fewer cases"
+    )
+    scale.add_argument("--full", action="store_const", dest="scale", const="full", help="the whole sweep")
+    parser.add_argument("--minutes", type=float, help="when to stop starting things [3.5; quick 1.5, full 9]")
+    parser.add_argument(
+        "--only", action="append", choices=stages.STAGES, help="a stage; may be repeated [all]"
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="a missed aim of what an engine sees is an error"
+    )
     parser.add_argument("--commit", help="what the report says of draftmeta's source [git's name of it]")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: only to try the code")
-    return parser.parse_args()
+    parser.set_defaults(scale="usual")
+    options = parser.parse_args(given)
+    options.minutes = options.minutes or MINUTES[options.scale]
+    for name in ("wheels", "library"):
+        path = getattr(options, name)
+        if path and not Path(path).exists():
+            parser.error(f"--{name}: there is no {path}")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("torch finds no NVIDIA GPU here; --device cpu tries the code")
+    return options
+
+
+def status_of(results, data, strict):
+    if any(f["kind"] == "mismatch" for f in results.failures):
+        return 1
+    if not strict:
+        return 0
+    broken = [f for f in results.failures if f["stage"] in bars.ENGINE_STAGES]
+    cut = [what for what in results.skipped if what.split(":")[0] in bars.ENGINE_STAGES and ":" in what]
+    failing = bars.failing(data)
+    for bar in failing:
+        print(f"--strict: {bar.word}: {bar.name}")
+    for failure in broken:
+        print(f"--strict: {failure['stage']} failed: {failure['at']}")
+    for what in cut:
+        print(f"--strict: there was no time for {what}")
+    return 1 if failing or broken or cut else 0
 
 
 def main():
@@ -575,8 +420,8 @@ def main():
     with torch.inference_mode():
         results = Run(options).run()
     print(f"{results.checks} checks, {len(results.failures)} failures, {len(results.skipped)} left out")
-    report.write(results.path, Path(options.out) / "report")
-    return 1 if any(f["kind"] == "mismatch" for f in results.failures) else 0
+    data = report.write(results.path, Path(options.out) / "report")
+    return status_of(results, data, options.strict)
 
 
 if __name__ == "__main__":
