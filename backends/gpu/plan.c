@@ -4,8 +4,8 @@
 #include "formula.h"
 
 enum {
-    FEW_REQUESTS = 255, /* up to so many have blocks of FEW_THREADS, more have GPU_MAX_THREADS */
-    FEW_THREADS = 256,
+    LEAST_THREADS = 256, /* of a block, which has as many as the lengths take, if it can, */
+    WHOLE_WARPS = 64,    /* in whole warps of any GPU */
     PAGE_THREADS = 512,  /* for tables, of each multiprocessor: the most where rows are narrow, */
     SLOT_THREADS = 1024, /* and where they are as wide as the context */
     SLOTS_OF_THREAD = 4, /* of a row's declared slots, how many a thread is for */
@@ -130,7 +130,7 @@ unsigned gpu_plan_threads(const dm_job *jobs, int count, gpu_kind kind)
         const int64_t threads = length_threads(&jobs[i], kind);
         most = threads > most ? threads : most;
     }
-    return (unsigned)clamp(ceil_div(most, WARPS_OF_ANY) * WARPS_OF_ANY, LEAST_THREADS, GPU_MAX_THREADS);
+    return (unsigned)clamp(ceil_div(most, WHOLE_WARPS) * WHOLE_WARPS, LEAST_THREADS, GPU_MAX_THREADS);
 }
 
 static void plan_tokens(const dm_job *job, unsigned threads, gpu_job *out)
