@@ -259,7 +259,7 @@ DM_COLD_FN uint64_t dm_local_segments_sum(const dm_job_schedule *s, uint32_t m)
                    behind = rest > first && rest - first > part ? rest - first - part : 0;
     uint64_t sum = owned ? dm_segments_of_sum(s, owned - 1) : 0;
     if (rounds)
-        sum += (uint64_t)(round - part) * dm_floor_sum(rounds, 256ull * s->divisor, part, 255ull * s->divisor) +
+        sum += (uint64_t)(round - part) * dm_floor_sum(rounds, (uint64_t)DM_SPLIT * s->divisor, part, (uint64_t)(DM_SPLIT - 1) * s->divisor) +
                (uint64_t)(round - first - part) * dm_segments_of(s, rounds * part);
     return sum + (uint64_t)before * dm_segments_of(s, rounds * part) +
            (uint64_t)behind * dm_segments_of(s, rounds * part + part);

@@ -32,6 +32,8 @@ enum {
     DM_JOB_REPORT = 1 << 25
 };
 
+enum { DM_SPLIT = 256 }; /* KV tokens, or entries of a compressed cache, of a schedule's segment */
+
 enum {
     DM_SCHED_PER_TOKEN = 1,  /* units are tokens, else requests of extend_len tokens */
     DM_SCHED_TAIL_HEAVY = 2, /* the remainder goes to the last slots, else to the first */

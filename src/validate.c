@@ -368,7 +368,7 @@ static dm_job_schedule lower_schedule(const dm_fill_desc *desc, const dm_schedul
     const int32_t n = s->unit == DM_UNIT_TOKEN ? 1 : desc->extend_len;
     const bool sm100 = s->variant == DM_SCHEDULE_SM100;
     const uint32_t divisor = s->divisor ? (uint32_t)s->divisor : 1;
-    const uint64_t step = 256ull * divisor;
+    const uint64_t step = (uint64_t)DM_SPLIT * divisor;
     return (dm_job_schedule){
         .table = s->table.data,
         .slots = s->slots,

@@ -49,7 +49,7 @@ typedef struct gpu_job {
     /* Lengths */
     int32_t padded_requests;
     int32_t topk, pool_size;
-    int32_t tile;           /* requests or tokens of a block, of which a thread has one; 0: a warp has all of them */
+    int32_t tile;           /* requests, or tokens of whole requests, that a block's threads have; 0: a warp has all */
     int32_t extend_shift;   /* extend_len is 1 << extend_shift, or extend_shift is -1 */
     int32_t tokens_written; /* E, where all requests have extend_len tokens */
     int32_t *cache_seqlens, *cu_seqlens_k;
@@ -62,7 +62,9 @@ typedef struct gpu_job {
 
     /* Schedules, of which the first is wanted if any is */
     dm_job_schedule schedules[2];
-    int32_t slots_shift; /* log2 of the blocks that share a schedule's slots */
+    int32_t tile_requests; /* of a tile of tokens */
+    int32_t padding_teams; /* how many teams share the padding's rows, as if there were as many requests more */
+    int32_t slots_shift;   /* log2 of the blocks that share a schedule's slots */
 
     /* What few jobs have */
     int32_t report_tile; /* requests of a block for the report */

@@ -19,18 +19,13 @@ template <class Int> struct gpu_run {
     int32_t kv, r, counts;                                  /* counts: -1 where r is one more for each token, else 0 */
 };
 
-/* What context_lens holds where that is not e or kv itself. */
-DM_COLD_FN int32_t gpu_local_context(uint32_t round, uint32_t first, uint32_t interleave, uint32_t divisor, int32_t x)
-{
-    const dm_shard shard = {round, first, interleave};
-    return (int32_t)(dm_local(&shard, (uint32_t)x) / divisor);
-}
-
+/* What context_lens holds for x: e, or kv. */
 DM_FN int32_t gpu_context_len(const gpu_job &job, int32_t x)
 {
     if (!(job.flags & DM_JOB_LOCAL))
         return x;
-    return gpu_local_context(job.shard.round, job.shard.first, job.shard.interleave, job.context_divisor, x);
+    return (int32_t)gpu_entries_of(job.shard.round, job.shard.first, job.shard.interleave, job.context_divisor,
+                                   (uint32_t)x);
 }
 
 /* What a token has of its own: e, and what follows from it. */
@@ -178,40 +173,30 @@ DM_FN gpu_token gpu_token_of(const gpu_job &job, uint32_t t)
     return gpu_token{r, (int32_t)(t - r * n)};
 }
 
-/* The sums before token t, by the block, which meets here. */
-DM_FN gpu_sums<uint32_t> gpu_sums_before_token(const gpu_job &job, uint32_t t)
-{
-    const gpu_token token = gpu_token_of(job, t);
-    gpu_sums<uint32_t> sums = gpu_sums_between<uint32_t, false>(job, 0, gpu_min(token.r, (uint32_t)job.num_requests));
-    if (token.j == 0)
-        return sums;
-    const gpu_request req = gpu_request_of<false>(job, token.r, gpu_load<false>(job, token.r));
-    sums.kv += (uint32_t)req.kv;
-    sums.sparse += gpu_sparse_prefix<uint32_t>(job, req.kv - req.q, token.j);
-    return sums;
-}
-
-/* A token a thread. So sums within a request are of the same scan as those over requests. */
+/* A token a thread. So sums within a request are of the same scan as those over requests. A block's tokens are those of
+ * whole requests. */
 DM_FN void gpu_fill_tokens(const gpu_job &job, int block)
 {
-    const uint32_t first = (uint32_t)block * blockDim.x, t = first + threadIdx.x;
     gpu_touch(job.topk);
     gpu_touch(job.dsa_cu_seqlens_k);
+    const uint32_t requests = (uint32_t)job.num_requests, tile = (uint32_t)job.tile;
+    const uint32_t none = INT32_MAX; /* is behind all that is written */
+    const uint32_t t = tile && threadIdx.x >= tile ? none : (uint32_t)block * tile + threadIdx.x;
     const gpu_token token = gpu_token_of(job, t);
     const gpu_raw raw = gpu_load<false>(job, token.r);
     gpu_sums<uint32_t> before = {0, 0, 0};
-    if (first)
-        before = gpu_sums_before_token(job, first);
+    if (block)
+        before =
+            gpu_sums_between<uint32_t, false>(job, 0, gpu_min((uint32_t)block * (uint32_t)job.tile_requests, requests));
     const gpu_request req = gpu_request_of<false>(job, token.r, raw);
     const int32_t e = req.q ? gpu_seen(req, token.j) : 0, kept = gpu_sparse<uint32_t>(job, e);
-    gpu_add(before, gpu_scan<uint32_t, false>({0, token.j ? 0 : (uint32_t)req.kv, (uint32_t)kept}, job.tile));
-    before.tokens = gpu_min(token.r, (uint32_t)job.num_requests) * (uint32_t)job.extend_len;
+    gpu_add(before, gpu_scan<uint32_t, false>({0, token.j ? 0 : (uint32_t)req.kv, (uint32_t)kept}, tile));
+    before.tokens = gpu_min(token.r, requests) * (uint32_t)job.extend_len;
     if (token.j == 0 && token.r <= (uint32_t)job.padded_requests)
         gpu_write_request(job, token.r, req.kv, before);
-    const int32_t written = job.tokens_written;
-    if (job.flags & DM_JOB_DSA_CU_SEQLENS_K && (int32_t)t <= written)
+    if (job.flags & DM_JOB_DSA_CU_SEQLENS_K && (int32_t)t <= job.tokens_written)
         job.dsa_cu_seqlens_k[t] = (int32_t)before.sparse;
-    if ((int32_t)t < written)
+    if ((int32_t)t < job.tokens_written)
         gpu_write_token<uint32_t>(job, (int32_t)t, token.r, e, req.kv);
 }
 

@@ -8,9 +8,10 @@ enum {
     WHOLE_WARPS = 64,    /* in whole warps of any GPU */
     PAGE_THREADS = 512,  /* for tables, of each multiprocessor: the most where rows are narrow, */
     SLOT_THREADS = 1024, /* and where they are as wide as the context */
-    SLOTS_OF_THREAD = 4, /* of a row's declared slots, how many a thread is for */
+    SLOTS_OF_THREAD = 8, /* of a row's declared slots, how many a thread is for */
     ROWS_OF_THREAD = 8,  /* the fewest rows for which more threads are worth their start */
     TOKENS_OF_SLICE = 2, /* of a request, that another block is worth */
+    MOST_PADDING_TEAMS = 64,
     MAX_LENGTH_BLOCKS = 128,
     LENGTHS_THREADS = 128,        /* of a block for lengths alone, */
     LENGTHS_BY_WARP_THREADS = 64, /* and where each warp sums for itself, */
@@ -50,12 +51,9 @@ static bool has_schedules(const dm_job *job)
 /* Whether a step's kernel writes them: a tile of requests, all of whose units are covered and few. */
 static bool are_step_schedules(const dm_job *job)
 {
-    for (int i = 0; i < 2; i++)
-        if (job->schedules[i].table && (job->schedules[i].step_shift < 0 || job->schedules[i].flags & DM_SCHED_LOCAL))
-            return false;
+    const int64_t tokens = (int64_t)job->num_requests * job->extend_len;
     if (job->padded_requests >= GPU_MAX_THREADS)
         return false;
-    const int64_t tokens = (int64_t)job->num_requests * job->extend_len;
     if (job->flags & DM_JOB_EXTEND)
         return job->capacity <= GPU_STEP_UNITS;
     return tokens <= job->capacity && tokens <= GPU_STEP_UNITS;
@@ -77,6 +75,8 @@ gpu_kind gpu_kind_of(const dm_job *job)
         return GPU_ANY;
     if (has_report && (ragged || (int64_t)job->num_requests * job->extend_len > GPU_STEP_REPORT))
         return GPU_ANY;
+    if (!ragged && job->extend_len > GPU_MAX_THREADS / 2)
+        return GPU_ANY; /* a tile has whole requests */
     return ragged ? GPU_RAGGED : GPU_STEP;
 }
 
@@ -136,10 +136,12 @@ unsigned gpu_plan_threads(const dm_job *jobs, int count, gpu_kind kind)
 static void plan_tokens(const dm_job *job, unsigned threads, gpu_job *out)
 {
     const int64_t all = length_threads(job, GPU_STEP);
+    const int32_t n = job->extend_len;
     out->tokens_written = job->flags & DM_JOB_TOKENS ? (int32_t)even_tokens_written(job) : -1;
-    out->extend_shift = job->extend_len & (job->extend_len - 1) ? -1 : floor_log2(clamp(job->extend_len, 1, INT32_MAX));
-    out->tile = all <= GPU_WARP_REQUESTS + 1 ? 0 : (int32_t)threads;
-    out->length_blocks = (int32_t)ceil_div(all, threads);
+    out->extend_shift = n & (n - 1) ? -1 : floor_log2(clamp(n, 1, INT32_MAX));
+    out->tile_requests = (int32_t)threads / (n ? n : 1);
+    out->tile = all <= GPU_WARP_REQUESTS + 1 ? 0 : out->tile_requests * (n ? n : 1);
+    out->length_blocks = out->tile ? (int32_t)ceil_div(all, out->tile) : 1;
 }
 
 /* A request a thread; or all of them in every warp. */
@@ -175,7 +177,10 @@ static void plan_schedules(const dm_job *job, unsigned threads, gpu_job *out)
     for (int i = 0; i < 2; i++) {
         if (!job->schedules[i].table)
             continue;
-        out->schedules[schedules++] = job->schedules[i];
+        out->schedules[schedules] = job->schedules[i];
+        if (job->schedules[i].flags & DM_SCHED_LOCAL)
+            out->schedules[schedules].step_shift = -1; /* one test for both */
+        schedules++;
         slots = job->schedules[i].slots > slots ? job->schedules[i].slots : slots;
     }
     out->slots_shift = ceil_log2(clamp(ceil_div(slots + 1, threads), 1, MAX_LENGTH_BLOCKS));
@@ -202,8 +207,10 @@ static int64_t plan_tables(const dm_job *job, int multiprocessors, unsigned thre
     out->request_shift = column_shift + row_shift;
     out->column_mask = (1u << column_shift) - 1;
     out->row_mask = (1u << row_shift) - 1;
-    const int64_t padding = job->flags & DM_JOB_FULL_ROWS && job->padded_tokens;
-    return ceil_div(((int64_t)job->num_requests + padding) << out->request_shift, threads);
+    const bool padding = job->flags & DM_JOB_FULL_ROWS && job->padded_tokens;
+    const int64_t padded = job->padded_tokens < job->capacity ? job->padded_tokens : job->capacity;
+    out->padding_teams = padding ? (int32_t)clamp(padded / (ROWS_OF_THREAD << row_shift), 1, MOST_PADDING_TEAMS) : 0;
+    return ceil_div(((int64_t)job->num_requests + out->padding_teams) << out->request_shift, threads);
 }
 
 static void lower_tables(const dm_job *job, gpu_job *out)

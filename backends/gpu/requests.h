@@ -6,7 +6,7 @@
 
 #include "threads.h"
 
-enum { GPU_LOADS = 4 }; /* requests that a thread has in flight */
+enum { GPU_LOADS = 2 }; /* requests that a thread has in flight */
 
 /* The lengths of a request as memory has them; where all requests have the same query length, nothing of it. */
 typedef struct gpu_raw {
@@ -125,6 +125,13 @@ DM_FN Int gpu_sparse_prefix(const gpu_job &job, typename gpu_index<Int>::type be
     const int32_t n = gpu_or_zero((int32_t)j - zeros);
     const uint32_t rising = (uint32_t)gpu_min(gpu_or_zero(job.topk - first), n);
     return (Int)(rising * (uint32_t)first + gpu_sum_below(rising) + ((uint32_t)n - rising) * (uint32_t)job.topk);
+}
+
+/* Entries of a compressed cache for those of x KV tokens that a rank holds. */
+DM_COLD_FN uint32_t gpu_entries_of(uint32_t round, uint32_t first, uint32_t interleave, uint32_t divisor, uint32_t x)
+{
+    const dm_shard shard = {round, first, interleave};
+    return dm_local(&shard, x) / divisor;
 }
 
 /* ---- Sums over requests ---- */

@@ -20,17 +20,14 @@ template <class Int> struct gpu_tile {
     Int tokens, segments;
 };
 
-/* dm_segments, whatever the schedule. */
-DM_COLD_FN uint32_t gpu_any_segments(const dm_job_schedule &s, uint32_t c)
-{
-    return dm_segments(&s, c);
-}
-
-/* The segments of c KV tokens, or of none. In a step, segments are a power of two. */
+/* The segments of c KV tokens, or of none: dm_segments. step_shift is -1 where a rank holds a part, too. */
 template <class Int> DM_FN uint32_t gpu_segments(const dm_job_schedule &s, int32_t c)
 {
     const uint32_t tokens = (uint32_t)gpu_or_zero(c);
-    return gpu_is_exact<Int>() ? gpu_any_segments(s, tokens) : (tokens + s.step - s.divisor) >> s.step_shift;
+    if (s.step_shift >= 0)
+        return (tokens + s.step - s.divisor) >> s.step_shift;
+    const dm_shard &shard = s.shard;
+    return (gpu_entries_of(shard.round, shard.first, shard.interleave, s.divisor, tokens) + DM_SPLIT - 1) / DM_SPLIT;
 }
 
 /* The segments of count units, of which the first sees `first` KV tokens. */

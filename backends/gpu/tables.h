@@ -66,14 +66,19 @@ DM_FN gpu_rows<Int> gpu_rows_of(const gpu_job &job, uint32_t r, const gpu_raw_ro
                          gpu_min(columns, job.read_bound)};
 }
 
-/* Zeroes what is not live of both tables; behind the last request, the padding's rows. */
+/* Zeroes what is not live of both tables; behind the last request, the padding's rows, which teams share. */
 template <class Int>
 DM_FN void gpu_clear_rows(const gpu_job &job, uint32_t r, const gpu_rows<Int> &rows, uint32_t column, int32_t first_row)
 {
     typedef typename gpu_index<Int>::type Index;
-    Index count = r > (uint32_t)job.num_requests ? 0 : rows.count;
-    if (r == (uint32_t)job.num_requests)
-        count = (Index)gpu_tokens_written(job, rows.t) - rows.t;
+    const uint32_t requests = (uint32_t)job.num_requests, down = job.row_mask + 1;
+    const Index t = rows.t;
+    Index count = rows.count, first = first_row, step = down;
+    if (r >= requests) {
+        count = r - requests < (uint32_t)job.padding_teams ? (Index)gpu_tokens_written(job, t) - t : 0;
+        first += (Index)(r - requests) * down;
+        step *= job.padding_teams;
+    }
 #pragma unroll 1
     for (int k = 0; k < 2; k++) {
         int32_t *const table = k ? job.page_table : job.page_table_1;
@@ -81,11 +86,11 @@ DM_FN void gpu_clear_rows(const gpu_job &job, uint32_t r, const gpu_rows<Int> &r
         const Index end = (Index)(k ? job.page_table_cols : job.page_table_1_cols); /* 0 without the table */
         const Index live = k ? gpu_min(pages, job.page_bound) : gpu_min(rows.kv, job.slot_bound);
 #pragma unroll 1
-        for (Index row = first_row; row < count; row += job.row_mask + 1) {
-            const int64_t stride = k ? job.page_table_stride : job.page_table_1_stride;
+        for (Index row = first; row < count; row += step) {
+            const uint64_t offset = gpu_row_offset<Int>(t + row, k ? job.page_table_stride : job.page_table_1_stride);
 #pragma unroll 1
             for (Index c = live + column; c < end; c += job.column_mask + 1)
-                table[gpu_row_offset<Int>(rows.t + row, stride) + (uint64_t)c] = 0;
+                table[offset + (uint64_t)c] = 0;
         }
     }
 }
@@ -144,7 +149,7 @@ template <class Int, bool RAGGED> DM_FN void gpu_fill_tables(const gpu_job &job,
     gpu_touch(job.page_table_1);
     const uint32_t requests = (uint32_t)job.num_requests;
     const gpu_raw_row raw = gpu_load_row<RAGGED>(job, r);
-    Index t = (Index)r * job.extend_len;
+    Index t = (Index)gpu_min(r, requests) * job.extend_len;
     if (RAGGED)
         t = (Index)gpu_tokens_before<Int>(job, gpu_min((uint32_t)(first >> job.request_shift), requests),
                                           gpu_min(r, requests));
