@@ -150,7 +150,7 @@ dm_status dm_registry_choose(const char *name, dm_choice *choice)
     if (status != DM_OK)
         return status;
     choice->check = is_on("DRAFTMETA_CHECK", false);
-    choice->args.graphs = is_on("DRAFTMETA_GRAPHS", true);
+    choice->args.graphs = is_on("DRAFTMETA_GRAPHS", false);
     if (name) {
         const dm_backend *found = find(name);
         if (!found)

@@ -12,8 +12,8 @@
 #include "schedules.h"
 #include "tables.h"
 
-/* Block number block of a job with these roles. RAGGED: requests have query lengths of their own. */
-template <class Int, bool RAGGED> DM_FN void gpu_fill_block(const gpu_job &job, int block)
+/* Block number block of a job. RAGGED: requests have query lengths of their own. REPORT: and there may be a report. */
+template <class Int, bool RAGGED, bool REPORT> DM_FN void gpu_fill_block(const gpu_job &job, int block)
 {
     const int lengths = block - job.schedule_blocks, reports = lengths - job.length_blocks;
     const int tables = reports - job.report_blocks;
@@ -26,31 +26,25 @@ template <class Int, bool RAGGED> DM_FN void gpu_fill_block(const gpu_job &job, 
         gpu_fill_tokens(job, lengths);
     else if (reports < 0)
         gpu_fill_runs<Int, RAGGED>(job, lengths);
-    else if (by_token)
+    else if (REPORT && by_token)
         gpu_report_tokens(job);
-    else if (gpu_is_exact<Int>())
+    else if (REPORT)
         gpu_report_requests<RAGGED>(job, reports);
 }
 
 /* A step: what engines ask for (gpu_kind_of in plan.c), as many tokens for each request. */
 DM_FN void gpu_step(const gpu_job &job, int block)
 {
-    gpu_fill_block<uint32_t, false>(job, block);
-}
-
-/* A step of requests with query lengths of their own. */
-DM_FN void gpu_ragged(const gpu_job &job, int block)
-{
-    gpu_fill_block<uint32_t, true>(job, block);
+    gpu_fill_block<uint32_t, false, true>(job, block);
 }
 
 /* Whatever the contract allows. */
 DM_FN void gpu_any(const gpu_job &job, int block)
 {
     if (job.flags & DM_JOB_EXTEND)
-        gpu_fill_block<uint64_t, true>(job, block);
+        gpu_fill_block<uint64_t, true, true>(job, block);
     else
-        gpu_fill_block<uint64_t, false>(job, block);
+        gpu_fill_block<uint64_t, false, true>(job, block);
 }
 
 /* Which job of the launch this block works for; *block becomes its number among that job's. */
@@ -74,9 +68,15 @@ DM_FN void gpu_fill_step(const gpu_job &job)
     gpu_step(job, (int)blockIdx.x);
 }
 
+/* A step of requests with query lengths of their own; with a report, which is as much code again, or without. */
 DM_FN void gpu_fill_ragged(const gpu_job &job)
 {
-    gpu_ragged(job, (int)blockIdx.x);
+    gpu_fill_block<uint32_t, true, false>(job, (int)blockIdx.x);
+}
+
+DM_FN void gpu_fill_ragged_report(const gpu_job &job)
+{
+    gpu_fill_block<uint32_t, true, true>(job, (int)blockIdx.x);
 }
 
 DM_FN void gpu_fill(const gpu_job &job)

@@ -378,16 +378,28 @@ static dm_status fill_lengths(const gpu_state *gpu, const dm_job *job, dm_stream
     return launch(gpu, &(gpu_call){gpu->kernels[FILL_LENGTHS], grid, threads, &param, sizeof param}, stream);
 }
 
+static kernel kernel_for(const dm_job *job, gpu_kind kind)
+{
+    switch (kind) {
+    case GPU_STEP:
+        return FILL_STEP;
+    case GPU_RAGGED:
+        return job->flags & DM_JOB_REPORT ? FILL_RAGGED_REPORT : FILL_RAGGED;
+    case GPU_ANY:
+        break;
+    }
+    return FILL;
+}
+
 static dm_status fill_one(const gpu_state *gpu, const dm_job *job, dm_stream stream)
 {
-    static const kernel kernels[] = {[GPU_STEP] = FILL_STEP, [GPU_RAGGED] = FILL_RAGGED, [GPU_ANY] = FILL};
     if (gpu_is_lengths(job))
         return fill_lengths(gpu, job, stream);
     const gpu_kind kind = gpu_kind_of(job);
     const unsigned threads = gpu_plan_threads(job, 1, kind);
     gpu_job param;
     const unsigned grid = gpu_plan(job, kind, gpu->multiprocessors, threads, &param);
-    return launch(gpu, &(gpu_call){gpu->kernels[kernels[kind]], grid, threads, &param, sizeof param}, stream);
+    return launch(gpu, &(gpu_call){gpu->kernels[kernel_for(job, kind)], grid, threads, &param, sizeof param}, stream);
 }
 
 static dm_status fill_several(const gpu_state *gpu, const dm_job *jobs, int count, dm_stream stream)

@@ -9,6 +9,7 @@
     KERNEL(FILL_LENGTHS, fill_lengths, gpu_lengths)                                                                    \
     KERNEL(FILL_STEP, fill_step, gpu_job)                                                                              \
     KERNEL(FILL_RAGGED, fill_ragged, gpu_job)                                                                          \
+    KERNEL(FILL_RAGGED_REPORT, fill_ragged_report, gpu_job)                                                            \
     KERNEL(FILL_MANY, fill_many, gpu_jobs)                                                                             \
     KERNEL(FILL_STEPS, fill_steps, gpu_jobs)
 

@@ -15,7 +15,8 @@ enum {
 };
 
 /* A job, lowered once more so that the device computes nothing that the host can. Its blocks stand in this order:
- * schedules, lengths, reports, tables. Pointers are device addresses; NULL outputs are not wanted.
+ * schedules, lengths, reports, tables. Pointers are device addresses. What flags do not want
+ * has any.
  *
  * A kernel waits for each line of 64 bytes of its parameter that it is the first to touch, and the first line has 48,
  * as CUDA passes it. So what a role needs stands in as few lines as can be, and a role begins by touching them all. */

@@ -4,8 +4,8 @@
 #include "formula.h"
 
 enum {
-    LEAST_THREADS = 256, /* of a block, which has as many as the lengths take, if it can, */
-    WHOLE_WARPS = 64,    /* in whole warps of any GPU */
+    THREADS = 256,       /* of a block, unless a schedule wants more */
+    WHOLE_WARPS = 64,    /* of any GPU */
     PAGE_THREADS = 512,  /* for tables, of each multiprocessor: the most where rows are narrow, */
     SLOT_THREADS = 1024, /* and where they are as wide as the context */
     SLOTS_OF_THREAD = 8, /* of a row's declared slots, how many a thread is for */
@@ -73,9 +73,9 @@ gpu_kind gpu_kind_of(const dm_job *job)
     const bool masks = (job->page_shift >= 0 || !job->page_table) && !(job->pool_size & (job->pool_size - 1));
     if (!is_bounded(job) || !masks || (has_schedules(job) && !are_step_schedules(job)))
         return GPU_ANY;
-    if (has_report && (ragged || (int64_t)job->num_requests * job->extend_len > GPU_STEP_REPORT))
+    if (has_report && !ragged && (int64_t)job->num_requests * job->extend_len > GPU_STEP_REPORT)
         return GPU_ANY;
-    if (!ragged && job->extend_len > GPU_MAX_THREADS / 2)
+    if (!ragged && job->extend_len > THREADS)
         return GPU_ANY; /* a tile has whole requests */
     return ragged ? GPU_RAGGED : GPU_STEP;
 }
@@ -112,11 +112,9 @@ static int64_t even_tokens_written(const dm_job *job)
     return dm_tokens_written(job, (int64_t)job->num_requests * job->extend_len);
 }
 
-/* The threads with a request or a token each, and one for what follows the last. */
-static int64_t length_threads(const dm_job *job, gpu_kind kind)
+/* The threads with a token each, and one for what follows the last. */
+static int64_t length_threads(const dm_job *job)
 {
-    if (kind != GPU_STEP)
-        return (int64_t)job->padded_requests + 1;
     const int64_t tokens = (int64_t)job->num_requests * job->extend_len,
                   requests = job->padded_requests - job->num_requests;
     const int64_t written = job->flags & DM_JOB_TOKENS ? even_tokens_written(job) - tokens : 0;
@@ -125,17 +123,16 @@ static int64_t length_threads(const dm_job *job, gpu_kind kind)
 
 unsigned gpu_plan_threads(const dm_job *jobs, int count, gpu_kind kind)
 {
-    int64_t most = 0;
-    for (int i = 0; i < count; i++) {
-        const int64_t threads = length_threads(&jobs[i], kind);
-        most = threads > most ? threads : most;
-    }
-    return (unsigned)clamp(ceil_div(most, WHOLE_WARPS) * WHOLE_WARPS, LEAST_THREADS, GPU_MAX_THREADS);
+    int64_t most = THREADS;
+    for (int i = 0; i < count && kind != GPU_ANY; i++) /* a step's schedules have all requests in one tile */
+        if (has_schedules(&jobs[i]) && jobs[i].padded_requests >= most)
+            most = jobs[i].padded_requests + 1;
+    return (unsigned)(ceil_div(most, WHOLE_WARPS) * WHOLE_WARPS);
 }
 
 static void plan_tokens(const dm_job *job, unsigned threads, gpu_job *out)
 {
-    const int64_t all = length_threads(job, GPU_STEP);
+    const int64_t all = length_threads(job);
     const int32_t n = job->extend_len;
     out->tokens_written = job->flags & DM_JOB_TOKENS ? (int32_t)even_tokens_written(job) : -1;
     out->extend_shift = n & (n - 1) ? -1 : floor_log2(clamp(n, 1, INT32_MAX));
@@ -233,8 +230,10 @@ static void lower_tables(const dm_job *job, gpu_job *out)
     out->read_shift = by_slot ? 0 : out->page_shift;
     const int64_t last_page = out->page_bound ? (int64_t)(out->page_bound - 1) * out->entry_size + 1 : 0;
     out->read_bound = !by_slot ? out->page_bound : last_page > out->slot_bound ? (uint32_t)last_page : out->slot_bound;
-    out->page_table_1 = job->page_table_1;
-    out->page_table = job->page_table;
+    int32_t *const none =
+        (int32_t *)(uintptr_t)job->source; /* so that an offset can be added; nothing is written there */
+    out->page_table_1 = job->page_table_1 ? job->page_table_1 : none;
+    out->page_table = job->page_table ? job->page_table : none;
     out->page_table_1_stride = job->page_table_1_stride;
     out->page_table_stride = job->page_table_stride;
     out->page_table_1_cols = job->page_table_1 ? job->page_table_1_cols : 0;

@@ -108,31 +108,35 @@ template <class Int, int COLUMNS>
 DM_FN void gpu_copy_columns(const gpu_job &job, const gpu_rows<Int> &rows, uint32_t column, int32_t first_row)
 {
     typedef typename gpu_index<Int>::type Index;
+    const Index down = job.row_mask + 1;
     uint32_t at[COLUMNS], entry[COLUMNS];
     int32_t slot[COLUMNS], page[COLUMNS];
-    bool begins[COLUMNS];
+    bool is_slot[COLUMNS], begins[COLUMNS];
 #pragma unroll
     for (uint32_t i = 0; i < COLUMNS; i++) {
         at[i] = (column + i * (job.column_mask + 1)) * (uint32_t)job.step_size;
         slot[i] = rows.source[at[i]];
     }
+    int32_t *slots = job.page_table_1 + gpu_row_offset<Int>(rows.t + first_row, job.page_table_1_stride);
+    int32_t *entries = job.page_table + gpu_row_offset<Int>(rows.t + first_row, job.page_table_stride);
 #pragma unroll
     for (uint32_t i = 0; i < COLUMNS; i++) {
         entry[i] = gpu_over<Int>(at[i], job.entry_size, job.entry_shift);
+        is_slot[i] = at[i] < job.slot_bound;
         begins[i] = gpu_is_multiple<Int>(at[i], job.entry_size, job.entry_shift) && entry[i] < job.page_bound;
         page[i] = gpu_entry_of<Int>(job, slot[i]);
     }
 #pragma unroll 1
-    for (Index row = first_row; row < rows.count; row += job.row_mask + 1) {
-        const uint64_t slots = gpu_row_offset<Int>(rows.t + row, job.page_table_1_stride);
-        const uint64_t entries = gpu_row_offset<Int>(rows.t + row, job.page_table_stride);
+    for (Index row = first_row; row < rows.count; row += down) {
 #pragma unroll
         for (uint32_t i = 0; i < COLUMNS; i++) {
-            if (at[i] < job.slot_bound)
-                job.page_table_1[slots + at[i]] = slot[i];
+            if (is_slot[i])
+                slots[at[i]] = slot[i];
             if (begins[i])
-                job.page_table[entries + entry[i]] = page[i];
+                entries[entry[i]] = page[i];
         }
+        slots += gpu_row_offset<Int>(down, job.page_table_1_stride);
+        entries += gpu_row_offset<Int>(down, job.page_table_stride);
     }
 }
 
