@@ -20,7 +20,8 @@ static const struct {
 } bars[] = {{"sm_90", 24576}, {"gfx", 32768}};
 
 static const char prefix[] = "draftmeta_";
-static const char *const for_engines[] = {"fill_lengths", "fill_step", "fill_ragged", "fill_steps"};
+static const char *const for_engines[] = {"fill_lengths", "fill_step", "fill_ragged", "fill_ragged_report",
+                                          "fill_steps"};
 
 /* ---- The image ---- */
 
