@@ -136,10 +136,13 @@ static void draw_tables(batch *b, rng *r)
     if (s->blocks || rng_chance(r, 20))
         return;
     const bool hostile = rng_chance(r, 20);
-    for (int32_t i = 0; i < s->requests; i++)
-        b->pool[i] = rng_between(r, hostile ? -1 : 0, s->pool_rows - !hostile);
-    s->pool_indices = b->pool;
     s->pool_type = rng_chance(r, 50) ? DM_INT64 : DM_INT32;
+    for (int32_t i = 0; i < s->requests; i++) {
+        b->pool[i] = rng_between(r, hostile ? -1 : 0, s->pool_rows - !hostile);
+        if (hostile && s->pool_type == DM_INT64 && rng_chance(r, 10))
+            b->pool[i] += 1ll << 32;
+    }
+    s->pool_indices = b->pool;
 }
 
 static void draw_schedules(fill_spec *s, rng *r)
@@ -192,7 +195,7 @@ static void draw_batch(batch *b, rng *r)
         s->dcp_interleave = ONE_OF(r, 1, 16);
     }
     s->context_divisor = ONE_OF(r, 0, 0, 0, 4);
-    s->no_report = !s->extend_len || rng_chance(r, 60);
+    s->no_report = rng_chance(r, 60);
     if (scheduled)
         draw_schedules(s, r);
     else
@@ -272,6 +275,26 @@ START_TEST(a_set_of_any_size)
 }
 END_TEST
 
+enum { HUGE_REQUESTS = 40000, HUGE_CAPACITY = (1 << 17) - 1 };
+
+/* Sums of tokens stop at one more than the capacity: at 2^32 they would begin again. Loops over lengths alone, a set,
+ * and that with a report. */
+START_TEST(requests_of_more_tokens_than_32_bits_count)
+{
+    static int64_t seq[HUGE_REQUESTS], extend[HUGE_REQUESTS];
+    for (int32_t i = 0; i < HUGE_REQUESTS; i++) {
+        seq[i] = i % 7;
+        extend[i] = INT32_MAX;
+    }
+    fill_spec s = {.requests = HUGE_REQUESTS, .seq_lens = seq, .extend_lens = extend, .capacity = HUGE_CAPACITY};
+    s.wants = _i == 0 ? WANT_EXPANDED : WANT_EXPANDED | WANT_CU_Q | WANT_TABLE;
+    s.context = 1;
+    s.no_report = _i < 2;
+    s.aligned = true;
+    check_image(spec_image(&s), "huge requests", _i);
+}
+END_TEST
+
 enum { SIZES = 9, CALLS = 18 };
 
 static Suite *shapes_suite(void)
@@ -286,6 +309,7 @@ static Suite *shapes_suite(void)
     tcase_add_loop_test(sets, a_set_of_any_size, 0, SIZES);
     tcase_add_loop_test(sets, a_drawn_set, 0, LOTS);
     tcase_add_loop_test(sets, drawn_sets_in_one_call, 0, CALLS);
+    tcase_add_loop_test(sets, requests_of_more_tokens_than_32_bits_count, 0, 3);
     suite_add_tcase(suite, sets);
     return suite;
 }
