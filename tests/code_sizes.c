@@ -20,8 +20,8 @@ static const struct {
 } bars[] = {{"sm_90", 24576}, {"gfx", 32768}};
 
 static const char prefix[] = "draftmeta_";
-static const char *const for_engines[] = {"fill_lengths", "fill_step", "fill_ragged", "fill_ragged_report",
-                                          "fill_steps"};
+/* No engine asks for the report of a ragged batch: fill_ragged_report is not among them. */
+static const char *const for_engines[] = {"fill_lengths", "fill_step", "fill_ragged", "fill_steps"};
 
 /* ---- The image ---- */
 
