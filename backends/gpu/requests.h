@@ -137,7 +137,8 @@ DM_FN Int gpu_sparse_prefix(const gpu_job &job, typename gpu_index<Int>::type be
 DM_COLD_FN uint32_t gpu_entries_of(uint32_t round, uint32_t first, uint32_t interleave, uint32_t divisor, uint32_t x)
 {
     const dm_shard shard = {round, first, interleave};
-    return dm_local(&shard, x) / divisor;
+    const uint32_t held = dm_local(&shard, x);
+    return divisor == 1 ? held : held / divisor; /* a division is slow */
 }
 
 /* ---- Sums over requests ---- */
