@@ -50,22 +50,6 @@ DM_FN unsigned long gpu_warp_sum(unsigned long v)
     return low + ((unsigned long)middle << 24) + ((unsigned long)high << 48);
 }
 
-/* Nothing uses it, so nothing waits. */
-DM_FN void gpu_touch(int v)
-{
-    asm volatile("" ::"r"(v));
-}
-
-DM_FN void gpu_touch(long v)
-{
-    asm volatile("" ::"l"(v));
-}
-
-DM_FN void gpu_touch(const void *v)
-{
-    asm volatile("" ::"l"(v));
-}
-
 DM_FN void gpu_or32(unsigned *to, unsigned v)
 {
     atomicOr(to, v);

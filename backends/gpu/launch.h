@@ -19,7 +19,7 @@ enum {
  * has any.
  *
  * A kernel waits for each line of 64 bytes of its parameter that it is the first to touch, and the first line has 48,
- * as CUDA passes it. So what a role needs stands in as few lines as can be, and a role begins by touching them all. */
+ * as CUDA passes it. So what a role needs stands in as few lines as can be. */
 typedef struct gpu_job {
     /* Every role */
     uint32_t flags; /* DM_JOB_* */

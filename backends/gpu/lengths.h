@@ -125,8 +125,6 @@ DM_FN gpu_run<Int> gpu_run_of(const gpu_job &job, uint32_t r, const gpu_request 
 /* The block's requests, one a thread and a tile at a time; or, where a warp has lanes for all, every warp has them. */
 template <class Int, bool RAGGED> DM_FN void gpu_fill_runs(const gpu_job &job, int block)
 {
-    gpu_touch(job.topk);
-    gpu_touch(job.dsa_cu_seqlens_k);
     const bool by_block = job.tile;
     const int number = block & ((1 << job.slice_shift) - 1);
     const gpu_slice slice = by_block ? gpu_slice{number, 1 << job.slice_shift}
@@ -137,7 +135,7 @@ template <class Int, bool RAGGED> DM_FN void gpu_fill_runs(const gpu_job &job, i
 #pragma unroll 1
     for (uint32_t tile = first;;) {
         const uint32_t r = by_block ? tile + threadIdx.x : (uint32_t)gpu_lane();
-        const gpu_raw raw = gpu_load<RAGGED>(job, r);
+        const gpu_raw raw = gpu_load<Int, RAGGED>(job, r);
         if (tile > summed)
             gpu_add(base, gpu_sums_between<Int, RAGGED>(job, summed, gpu_min(tile, (uint32_t)job.num_requests)));
         summed = tile;
@@ -177,13 +175,11 @@ DM_FN gpu_token gpu_token_of(const gpu_job &job, uint32_t t)
  * whole requests. */
 DM_FN void gpu_fill_tokens(const gpu_job &job, int block)
 {
-    gpu_touch(job.topk);
-    gpu_touch(job.dsa_cu_seqlens_k);
     const uint32_t requests = (uint32_t)job.num_requests, tile = (uint32_t)job.tile;
     const uint32_t none = INT32_MAX; /* is behind all that is written */
     const uint32_t t = tile && threadIdx.x >= tile ? none : (uint32_t)block * tile + threadIdx.x;
     const gpu_token token = gpu_token_of(job, t);
-    const gpu_raw raw = gpu_load<false>(job, token.r);
+    const gpu_raw raw = gpu_load<uint32_t, false>(job, token.r);
     gpu_sums<uint32_t> before = {0, 0, 0};
     if (block)
         before =

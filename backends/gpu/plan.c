@@ -8,6 +8,7 @@ enum {
     WHOLE_WARPS = 64,    /* of any GPU */
     PAGE_THREADS = 512,  /* for tables, of each multiprocessor: the most where rows are narrow, */
     SLOT_THREADS = 1024, /* and where they are as wide as the context */
+    FEW_REQUESTS = 16,   /* which have fewer threads: what is not live costs more than what is */
     SLOTS_OF_THREAD = 8, /* of a row's declared slots, how many a thread is for */
     ROWS_OF_THREAD = 8,  /* the fewest rows for which more threads are worth their start */
     TOKENS_OF_SLICE = 2, /* of a request, that another block is worth */
@@ -59,9 +60,10 @@ static bool are_step_schedules(const dm_job *job)
     return tokens <= job->capacity && tokens <= GPU_STEP_UNITS;
 }
 
+/* Whether 32 bits do, and there is a request to load. */
 static bool is_bounded(const dm_job *job)
 {
-    return job->padded_requests <= GPU_STEP_REQUESTS && job->capacity <= GPU_STEP_CAPACITY &&
+    return job->num_requests > 0 && job->padded_requests <= GPU_STEP_REQUESTS && job->capacity <= GPU_STEP_CAPACITY &&
            (int64_t)job->padded_requests * job->extend_len <= GPU_STEP_CAPACITY &&
            job->page_table_stride <= INT32_MAX && job->page_table_1_stride <= INT32_MAX &&
            job->source_stride <= INT32_MAX && job->source_rows <= INT32_MAX;
@@ -195,7 +197,9 @@ static int64_t plan_tables(const dm_job *job, int multiprocessors, unsigned thre
     const int64_t requests = clamp(job->num_requests, 1, INT32_MAX), rows = job->capacity / requests;
     const int64_t all = (int64_t)multiprocessors * (slots ? SLOT_THREADS : PAGE_THREADS);
     const int32_t most = floor_log2(clamp(all / requests, (int64_t)1 << GPU_LEAST_TEAM_SHIFT, all));
-    const int64_t columns = ceil_div(width, slots ? SLOTS_OF_THREAD : 1);
+    const int64_t columns = ceil_div(width, !slots                    ? 1
+                                            : requests > FEW_REQUESTS ? SLOTS_OF_THREAD
+                                                                      : 2 * SLOTS_OF_THREAD);
     const int32_t column_shift = (int32_t)clamp(ceil_log2(columns), 0, most);
     int32_t row_shift = (int32_t)clamp(floor_log2(clamp(rows / ROWS_OF_THREAD, 1, INT32_MAX)), 0, most - column_shift);
     if (column_shift + row_shift < GPU_LEAST_TEAM_SHIFT)

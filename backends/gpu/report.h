@@ -41,7 +41,7 @@ DM_FN void gpu_report_tokens(const gpu_job &job)
 #pragma unroll 1
     for (uint32_t t = threadIdx.x; t < tokens; t += blockDim.x) {
         const uint32_t r = t / n;
-        const gpu_raw raw = gpu_load<false>(job, r);
+        const gpu_raw raw = gpu_load<uint32_t, false>(job, r);
         const gpu_request req = gpu_request_of<false>(job, r, raw);
         if (t < (uint32_t)job.capacity)
             sum.sparse += (uint32_t)gpu_sparse<uint32_t>(job, gpu_seen(req, (int32_t)(t - r * n)));
@@ -88,7 +88,7 @@ template <bool RAGGED> DM_FN void gpu_report_requests(const gpu_job &job, int bl
 #pragma unroll 1
     for (uint32_t tile = first; tile < first + span && tile <= last; tile += blockDim.x) {
         const uint32_t r = tile + threadIdx.x;
-        const gpu_raw raw = gpu_load<RAGGED>(job, r);
+        const gpu_raw raw = gpu_load<uint64_t, RAGGED>(job, r);
         const gpu_request req = gpu_request_of<RAGGED>(job, r, raw);
         if (tile > summed)
             gpu_add(base, gpu_sums_between<uint64_t, RAGGED>(job, summed, gpu_min(tile, requests)));

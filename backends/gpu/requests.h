@@ -26,15 +26,22 @@ DM_FN void gpu_load_query(const gpu_job &job, uint32_t r, gpu_raw &raw)
         raw.from = gpu_load_words(job.extend, job.extend_bytes, r);
 }
 
-/* Request r; zeros where there is none. RAGGED: requests have query lengths of their own. */
-template <bool RAGGED> DM_FN gpu_raw gpu_load(const gpu_job &job, uint32_t r)
+/* The request to load for r. A step has at least one, and loads the last where there is no such request: a branch would
+ * take longer. */
+template <class Int> DM_FN uint32_t gpu_loaded(const gpu_job &job, uint32_t r)
+{
+    return gpu_is_exact<Int>() ? r : gpu_min(r, (uint32_t)job.num_requests - 1);
+}
+
+/* Request r; anything where there is none. RAGGED: requests have query lengths of their own. */
+template <class Int, bool RAGGED> DM_FN gpu_raw gpu_load(const gpu_job &job, uint32_t r)
 {
     gpu_raw raw = {{0, 0}, {0, 0}, {0, 0}};
-    if (r >= (uint32_t)job.num_requests)
+    if (gpu_is_exact<Int>() && r >= (uint32_t)job.num_requests)
         return raw;
-    raw.seq = gpu_load_words(job.seq_lens, job.seq_bytes, r);
+    raw.seq = gpu_load_words(job.seq_lens, job.seq_bytes, gpu_loaded<Int>(job, r));
     if (RAGGED)
-        gpu_load_query(job, r, raw);
+        gpu_load_query(job, gpu_loaded<Int>(job, r), raw);
     return raw;
 }
 
@@ -58,9 +65,8 @@ DM_FN int32_t gpu_kv_of(const gpu_job &job, const gpu_raw &raw)
 template <bool RAGGED> DM_FN gpu_request gpu_request_of(const gpu_job &job, uint32_t r, const gpu_raw &raw)
 {
     const bool is_there = r < (uint32_t)job.num_requests;
-    return gpu_request{is_there ? gpu_kv_of(job, raw) : 0, RAGGED     ? gpu_query_of(job, raw)
-                                                           : is_there ? job.extend_len
-                                                                      : 0};
+    const int32_t q = RAGGED ? gpu_query_of(job, raw) : job.extend_len;
+    return gpu_request{is_there ? gpu_kv_of(job, raw) : 0, is_there ? q : 0};
 }
 
 /* The KV tokens that token j of a request sees, as far as there is such a token. */
@@ -131,7 +137,8 @@ DM_FN Int gpu_sparse_prefix(const gpu_job &job, typename gpu_index<Int>::type be
 DM_COLD_FN uint32_t gpu_entries_of(uint32_t round, uint32_t first, uint32_t interleave, uint32_t divisor, uint32_t x)
 {
     const dm_shard shard = {round, first, interleave};
-    return dm_local(&shard, x) / divisor;
+    const uint32_t held = dm_local(&shard, x);
+    return divisor == 1 ? held : held / divisor; /* a division is slow */
 }
 
 /* ---- Sums over requests ---- */
@@ -204,7 +211,7 @@ template <class Int, bool RAGGED> DM_FN gpu_sums<Int> gpu_sums_between(const gpu
     gpu_sums<Int> sum = {0, 0, 0};
 #pragma unroll 1
     for (uint32_t r = from + threadIdx.x; r < to; r += blockDim.x) {
-        gpu_add(sum, gpu_sums_of<Int>(job, gpu_request_of<RAGGED>(job, r, gpu_load<RAGGED>(job, r))));
+        gpu_add(sum, gpu_sums_of<Int>(job, gpu_request_of<RAGGED>(job, r, gpu_load<Int, RAGGED>(job, r))));
         if (RAGGED)
             sum.tokens = gpu_min(sum.tokens, gpu_most<Int>(job));
     }

@@ -78,7 +78,7 @@ DM_FN void gpu_put_units(const gpu_job &job, const dm_job_schedule &s, gpu_units
 {
     const bool per_token = s.flags & DM_SCHED_PER_TOKEN;
     const uint32_t r = tile.first + threadIdx.x;
-    const gpu_request req = gpu_request_of<RAGGED>(job, r, gpu_load<RAGGED>(job, r));
+    const gpu_request req = gpu_request_of<RAGGED>(job, r, gpu_load<Int, RAGGED>(job, r));
     Int tokens = (Int)r * (uint32_t)job.extend_len, total;
     if (RAGGED) {
         tokens = tile.tokens + gpu_scan_block(gpu_min((Int)req.q, gpu_most<Int>(job)), &total);
@@ -203,8 +203,6 @@ template <class Int, bool RAGGED> DM_FN void gpu_fill_schedule(const gpu_job &jo
     const int number = block >> job.slots_shift, slice = block & ((1 << job.slots_shift) - 1);
     const dm_job_schedule &s = job.schedules[number];
     gpu_tile<Int> tile = {0, 0, 0};
-    gpu_touch(s.slots);
-    gpu_touch(job.slots_shift);
     gpu_put_units<Int, RAGGED>(job, s, units, tile);
     if (!gpu_is_exact<Int>()) {
         gpu_write_slots<Int>(job, s, units, gpu_starts_of<Int, RAGGED>(job, s, tile), tile, 0, slice);

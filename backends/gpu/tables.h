@@ -10,11 +10,11 @@ typedef struct gpu_raw_row {
     gpu_words row;
 } gpu_raw_row;
 
-template <bool RAGGED> DM_FN gpu_raw_row gpu_load_row(const gpu_job &job, uint32_t r)
+template <class Int, bool RAGGED> DM_FN gpu_raw_row gpu_load_row(const gpu_job &job, uint32_t r)
 {
-    gpu_raw_row raw = {gpu_load<RAGGED>(job, r), {(int32_t)r, 0}};
-    if (job.pool_bytes && r < (uint32_t)job.num_requests)
-        raw.row = gpu_load_words(job.pool, job.pool_bytes, r);
+    gpu_raw_row raw = {gpu_load<Int, RAGGED>(job, r), {(int32_t)r, 0}};
+    if (job.pool_bytes && (!gpu_is_exact<Int>() || r < (uint32_t)job.num_requests))
+        raw.row = gpu_load_words(job.pool, job.pool_bytes, gpu_loaded<Int>(job, r));
     return raw;
 }
 
@@ -149,10 +149,8 @@ template <class Int, bool RAGGED> DM_FN void gpu_fill_tables(const gpu_job &job,
     const Int first = (Int)block * blockDim.x, number = first + threadIdx.x;
     const uint32_t r = (uint32_t)(number >> job.request_shift), across = job.column_mask + 1;
     const int32_t row = (int32_t)((uint32_t)(number >> job.column_shift) & job.row_mask);
-    gpu_touch(job.pool);
-    gpu_touch(job.page_table_1);
     const uint32_t requests = (uint32_t)job.num_requests;
-    const gpu_raw_row raw = gpu_load_row<RAGGED>(job, r);
+    const gpu_raw_row raw = gpu_load_row<Int, RAGGED>(job, r);
     Index t = (Index)gpu_min(r, requests) * job.extend_len;
     if (RAGGED)
         t = (Index)gpu_tokens_before<Int>(job, gpu_min((uint32_t)(first >> job.request_shift), requests),

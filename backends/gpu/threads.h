@@ -6,7 +6,6 @@
  *     gpu_ballot(p)                the lanes of a full warp where p holds
  *     gpu_warp_sum(v)              the sum of a 32- or 64-bit value over a full warp, in every lane
  *     gpu_add_below(v, d)          v and, where there is one, that of the lane d below: 32- or 64-bit, of a full warp
- *     gpu_touch(v)                 has the load of v under way from here on, and does not wait for it
  *     gpu_or32, gpu_max32, gpu_max64(ptr, v)   atomics on global memory
  * and includes it where threadIdx, blockIdx, blockDim, __shared__ and __syncthreads mean what they do in CUDA and HIP.
  */

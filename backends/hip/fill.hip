@@ -41,11 +41,6 @@ template <class Int> DM_FN Int gpu_warp_sum(Int v)
     return v;
 }
 
-/* There is nothing to gain. */
-template <class T> DM_FN void gpu_touch(T)
-{
-}
-
 DM_FN void gpu_or32(unsigned *to, unsigned v)
 {
     atomicOr(to, v);

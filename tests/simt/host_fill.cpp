@@ -42,11 +42,6 @@ template <class Int> DM_FN Int gpu_warp_sum(Int v, unsigned line = __builtin_LIN
     return static_cast<Int>(simt::warp_sum(v, line));
 }
 
-/* There is nothing to gain. */
-template <class T> DM_FN void gpu_touch(T)
-{
-}
-
 /* Lanes and launches run one at a time, so that nothing comes between these reads and writes. */
 DM_FN void gpu_or32(uint32_t *to, uint32_t v)
 {
