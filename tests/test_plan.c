@@ -151,7 +151,7 @@ START_TEST(bounds_of_tables)
     for (int i = 0; i < 3; i++) {
         dm_fill_desc d = set(2, 1, 0);
         dm_table *tables[] = {&d.page_table, &d.page_table_1, &d.req_to_token};
-        tables[i]->row_stride = INT32_MAX;
+        tables[i]->row_stride = GPU_STEP_STRIDE;
         expect_kind("a stride", &d, GPU_STEP);
         tables[i]->row_stride++;
         expect_kind("a stride", &d, GPU_ANY);

@@ -65,8 +65,8 @@ static bool is_bounded(const dm_job *job)
 {
     return job->num_requests > 0 && job->padded_requests <= GPU_STEP_REQUESTS && job->capacity <= GPU_STEP_CAPACITY &&
            (int64_t)job->padded_requests * job->extend_len <= GPU_STEP_CAPACITY &&
-           job->page_table_stride <= INT32_MAX && job->page_table_1_stride <= INT32_MAX &&
-           job->source_stride <= INT32_MAX && job->source_rows <= INT32_MAX;
+           job->page_table_stride <= GPU_STEP_STRIDE && job->page_table_1_stride <= GPU_STEP_STRIDE &&
+           job->source_stride <= GPU_STEP_STRIDE && job->source_rows <= INT32_MAX;
 }
 
 gpu_kind gpu_kind_of(const dm_job *job)
