@@ -300,6 +300,19 @@ START_TEST(floats)
 }
 END_TEST
 
+/* A small float is a double where 64 bits are read, whatever they are taken for. */
+START_TEST(floats_of_64_bits)
+{
+    begin(64);
+    run("v_mov_b64_e32 v[2:3], -2.0\ns_mov_b64 s[0:1], 1.0\nv_mov_b32_e32 v4, -2.0");
+    expect_lane(2, 9, 0);
+    expect_lane(3, 9, 0xc0000000);
+    expect_scalar(0, 0);
+    expect_scalar(1, 0x3ff00000);
+    expect_lane(4, 9, 0xc0000000);
+}
+END_TEST
+
 /* ---- Across lanes ----------------------------------------------------------------------------------------------- */
 
 START_TEST(lanes_by_number)
@@ -463,6 +476,7 @@ static Suite *amdgpu_suite(void)
                                   halves,
                                   parts_of_operands,
                                   floats,
+                                  floats_of_64_bits,
                                   lanes_by_number,
                                   counts_of_lanes_below,
                                   permutes,

@@ -46,7 +46,7 @@ START_TEST(records_come_in_order)
 {
     cupti *c = start();
     cupti_kernel kernels[4] = {{0}};
-    add(KERNEL, 300, 340, "draftmeta_fill_set");
+    add(KERNEL, 300, 340, "draftmeta_fill_step");
     add(KERNEL, 100, 132, "draftmeta_fill");
     add(KERNEL, 150, 250, "draftmeta_foreign_3");
     add(SYNCHRONIZATION, 10, 20, "draftmeta_fill");

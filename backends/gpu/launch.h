@@ -8,6 +8,7 @@ enum {
     GPU_MAX_THREADS = 512,             /* of a block; shared memory is sized by it */
     GPU_STEP_CAPACITY = (1 << 22) - 2, /* the most tokens of a step */
     GPU_STEP_REQUESTS = 1 << 16,       /* the most requests of a step */
+    GPU_STEP_STRIDE = 1 << 30,         /* the most elements from one row to the next: the next column fits 32 bits */
     GPU_STEP_UNITS = 511,              /* with a schedule: the most tokens, so that segments fit 32 bits */
     GPU_STEP_REPORT = 4096,            /* with a report: the most tokens */
     GPU_WARP_REQUESTS = 31,            /* for which a warp of any GPU has lanes, and one more for what follows them */

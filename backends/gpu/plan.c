@@ -79,13 +79,13 @@ static int64_t length_threads(const dm_job *job)
     return tokens + (written > requests ? written : requests) + 1;
 }
 
-/* Whether 32 bits do, also for a column that is one step too far, and there is a request to load. */
+/* Whether 32 bits do, and there is a request to load. */
 static bool is_bounded(const dm_job *job)
 {
     return job->num_requests > 0 && job->padded_requests <= GPU_STEP_REQUESTS && job->capacity <= GPU_STEP_CAPACITY &&
            (int64_t)job->padded_requests * job->extend_len <= GPU_STEP_CAPACITY &&
-           job->page_table_stride <= INT32_MAX / 2 && job->page_table_1_stride <= INT32_MAX / 2 &&
-           job->source_stride <= INT32_MAX && job->source_rows <= INT32_MAX;
+           job->page_table_stride <= GPU_STEP_STRIDE && job->page_table_1_stride <= GPU_STEP_STRIDE &&
+           job->source_stride <= GPU_STEP_STRIDE && job->source_rows <= INT32_MAX;
 }
 
 gpu_kind gpu_kind_of(const dm_job *job)

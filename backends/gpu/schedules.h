@@ -126,7 +126,7 @@ DM_FN void gpu_write_entry(const dm_job_schedule &s, const gpu_units<Int> &units
 {
     const uint32_t atoms = (uint32_t)s.atoms;
     const Int segment = atoms == 1 ? start : gpu_divide_work(start, atoms);
-    uint32_t at = 0, end = gpu_min(requests, blockDim.x);
+    uint32_t at = 0, end = gpu_min<uint32_t>(requests, blockDim.x);
 #pragma unroll 1
     while (end - at > 1) {
         const uint32_t middle = (at + end) / 2;

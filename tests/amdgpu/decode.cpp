@@ -139,7 +139,13 @@ bool parse_operand(std::string text, Operand &operand)
                (operand.kind == Operand::vector || operand.index + operand.count <= VCC);
     }
     operand.kind = Operand::constant;
-    return parse_number(text, operand.value);
+    const bool ok = parse_number(text, operand.value);
+    operand.value_of_64 = operand.value;
+    if (text.find('.') != std::string::npos) {
+        const double number = std::strtod(text.c_str(), nullptr);
+        std::memcpy(&operand.value_of_64, &number, sizeof number);
+    }
+    return ok;
 }
 
 /* ---- Modifiers ---- */

@@ -23,7 +23,7 @@ enum : int { VCC = 106, TTMP = 108, M0 = 124, NUL = 125, EXEC = 126, NUM_SCALARS
 struct Operand {
     enum Kind { none, vector, scalar, constant } kind = none; /* none: "off" */
     int index = 0, count = 0;                                 /* registers */
-    std::int64_t value = 0;                                   /* of a constant */
+    std::int64_t value = 0, value_of_64 = 0;                  /* of a constant, and where 64 bits are read */
     bool negative = false, absolute = false;                  /* of a float */
 };
 

@@ -77,11 +77,11 @@ inline u32 read32(const Wave &wave, const Operand &operand)
     return operand.kind == Operand::scalar ? wave.scalars[operand.index] : static_cast<u32>(operand.value);
 }
 
-/* Small constants are signed; a literal of 32 bits is extended with zeros. */
+/* Small constants are signed; a literal of 32 bits is extended with zeros; a float is a double. */
 inline u64 read64(const Wave &wave, const Instruction &instruction, const Operand &operand)
 {
     if (operand.kind == Operand::constant)
-        return static_cast<u64>(operand.value);
+        return static_cast<u64>(operand.value_of_64);
     if (operand.count != 2)
         fail(wave, instruction, "64 bits from one register");
     return wave.scalars[operand.index] | u64(wave.scalars[operand.index + 1]) << 32;
@@ -177,7 +177,7 @@ template <class T> struct Source {
     void read_pairs(const Wave &wave, const Instruction &instruction, const Operand &operand)
     {
         if (operand.kind != Operand::vector) {
-            if (std::is_signed_v<T> && operand.value > INT32_MAX && operand.value <= UINT32_MAX)
+            if (std::is_signed_v<T> && operand.value_of_64 > INT32_MAX && operand.value_of_64 <= UINT32_MAX)
                 fail(wave, instruction, "a literal that may be extended by its sign or not");
             const u64 value = read64(wave, instruction, operand);
             for (T &lane : scratch)
