@@ -162,14 +162,6 @@ DM_FN uint64_t dm_sparse_prefix(const dm_job *job, int32_t kv, int32_t q, int64_
     return dm_sparse_run((uint32_t)job->topk, (uint32_t)job->pool_size, (int64_t)kv - q, j);
 }
 
-/* slot / page_size, rounded toward zero. */
-DM_FN int32_t dm_page_of(const dm_job *job, int32_t slot)
-{
-    if (job->page_shift < 0)
-        return slot / job->page_size;
-    return (slot + (slot >> 31 & (job->page_size - 1))) >> job->page_shift;
-}
-
 /* ceil(kv / page_size) */
 DM_FN int64_t dm_pages(const dm_job *job, int32_t kv)
 {
@@ -259,7 +251,8 @@ DM_COLD_FN uint64_t dm_local_segments_sum(const dm_job_schedule *s, uint32_t m)
                    behind = rest > first && rest - first > part ? rest - first - part : 0;
     uint64_t sum = owned ? dm_segments_of_sum(s, owned - 1) : 0;
     if (rounds)
-        sum += (uint64_t)(round - part) * dm_floor_sum(rounds, (uint64_t)DM_SPLIT * s->divisor, part, (uint64_t)(DM_SPLIT - 1) * s->divisor) +
+        sum += (uint64_t)(round - part) *
+                   dm_floor_sum(rounds, (uint64_t)DM_SPLIT * s->divisor, part, (uint64_t)(DM_SPLIT - 1) * s->divisor) +
                (uint64_t)(round - first - part) * dm_segments_of(s, rounds * part);
     return sum + (uint64_t)before * dm_segments_of(s, rounds * part) +
            (uint64_t)behind * dm_segments_of(s, rounds * part + part);

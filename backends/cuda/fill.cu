@@ -1,4 +1,4 @@
-/* The kernel for NVIDIA GPUs. */
+/* The kernels for NVIDIA GPUs. */
 enum { GPU_LEAST_RESIDENT = 2 }; /* blocks of a multiprocessor */
 
 #define DM_FN static __device__ __forceinline__
@@ -68,8 +68,8 @@ DM_FN void gpu_max64(unsigned long *to, unsigned long v)
 #include "fill.h"
 #include "kernels.h"
 
-#define KERNEL(NAME, name, parameter)                                                                          \
-    extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)                                              \
+#define KERNEL(NAME, name, parameter)                                                                                  \
+    extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)                                  \
         draftmeta_##name(const __grid_constant__ parameter launch)                                                     \
     {                                                                                                                  \
         gpu_##name(launch);                                                                                            \

@@ -1,9 +1,12 @@
 /* The kernels' bodies, for every GPU; threads.h says what a vendor's source file defines before it includes this.
  *
- * One launch, no workspace, and no block waits for another. A block has one role: it writes a schedule, lengths, a
- * report or table rows, and each role is a file of its own. Between an engine's kernels all of this is executed from
- * memory that holds none of it: what a role costs there is the distinct instructions that it walks through. So there is
- * one body for each role and no variants of it, loops are not unrolled, and what is rare is out of line. */
+ * One launch, no workspace, and no block waits for another: a block that needs a sum over earlier requests computes it.
+ * A block has one role: it writes a schedule, lengths, a report or table rows, and each role is in a file of its own.
+ *
+ * Between an engine's kernels the caches hold nothing of this code: what a role costs there is the distinct
+ * instructions that it walks through. So roles are templates of what differs (the integers of sums, and whether
+ * requests have query lengths of their own), loops are unrolled only where loads are to be in flight together, and what
+ * is rare is out of line. */
 #ifndef DRAFTMETA_GPU_FILL_H
 #define DRAFTMETA_GPU_FILL_H
 

@@ -6,7 +6,7 @@
 
 enum {
     GPU_MAX_THREADS = 512,             /* of a block; shared memory is sized by it */
-    GPU_STEP_CAPACITY = (1 << 22) - 2, /* the most tokens of a step: the sum of a block's counts fits 32 bits */
+    GPU_STEP_CAPACITY = (1 << 22) - 2, /* the most tokens of a step */
     GPU_STEP_REQUESTS = 1 << 16,       /* the most requests of a step */
     GPU_STEP_STRIDE = 1 << 30,         /* the most elements from one row to the next: the next column fits 32 bits */
     GPU_STEP_UNITS = 511,              /* with a schedule: the most tokens, so that segments fit 32 bits */
@@ -15,9 +15,14 @@ enum {
     GPU_LEAST_TEAM_SHIFT = 6           /* log2 of the fewest threads for one request's rows: whole warps of any GPU */
 };
 
+/* No padding, so that equal launches are equal bytes. */
+#pragma GCC diagnostic push
+#if UINTPTR_MAX > UINT32_MAX /* as on hosts of GPUs */
+#pragma GCC diagnostic error "-Wpadded"
+#endif
+
 /* A job, lowered once more so that the device computes nothing that the host can. Its blocks stand in this order:
- * schedules, lengths, reports, tables. Pointers are device addresses. What flags do not want
- * has any.
+ * schedules, lengths, reports, tables. Pointers are device addresses; those of what is not wanted are anything.
  *
  * A kernel waits for each line of 64 bytes of its parameter that it is the first to touch, and the first line has 48,
  * as CUDA passes it. So what a role needs stands in as few lines as can be. */
@@ -26,7 +31,8 @@ typedef struct gpu_job {
     uint32_t flags; /* DM_JOB_* */
     int32_t schedule_blocks, length_blocks, report_blocks;
     int32_t num_requests, extend_len;
-    int32_t seq_bytes, seq_len_bias; /* of an element: 4 or 8 */
+    int32_t seq_bytes; /* of an element: 4 or 8; so are the others */
+    int32_t seq_len_bias;
     const void *seq_lens;
     int64_t capacity; /* M */
 
@@ -42,7 +48,8 @@ typedef struct gpu_job {
     const void *pool;
     const int32_t *source;
     int64_t source_rows, source_stride;
-    int32_t step_size, step_shift;   /* elements of the source from one column to the next */
+    int32_t step_size;               /* elements of the source from one column to the next */
+    int32_t slice_shift;             /* log2 of the blocks that share the tokens of a tile of requests */
     int32_t entry_size, entry_shift; /* elements of the source that make an entry of page_table */
     int32_t *page_table_1, *page_table;
     int64_t page_table_1_stride, page_table_stride;
@@ -59,7 +66,7 @@ typedef struct gpu_job {
     int32_t *token_to_req, *context_lens, *cu_seqlens_q, *num_tokens;
     const void *extend; /* of ragged requests */
     int32_t extend_bytes;
-    int32_t slice_shift; /* log2 of the blocks that share the tokens of a tile of requests */
+    int32_t report_tile; /* requests of a block for the report */
     int64_t padded_tokens;
 
     /* Schedules, of which the first is wanted if any is */
@@ -69,7 +76,7 @@ typedef struct gpu_job {
     int32_t slots_shift;   /* log2 of the blocks that share a schedule's slots */
 
     /* What few jobs have */
-    int32_t report_tile; /* requests of a block for the report */
+    int32_t unused;
     dm_report *report;
     int64_t page_table_1_cols, page_table_cols;
     int32_t page_size, page_shift;
@@ -87,6 +94,7 @@ typedef struct gpu_lengths {
     int32_t capacity, topk;
     int32_t *seqlens_expanded, *dsa_cache_seqlens; /* NULL: not wanted */
     int32_t extend_len;
+    int32_t unused;
 } gpu_lengths;
 
 /* The parameter of the kernels for many jobs: at most 4096 bytes, the limit of every driver. */
@@ -94,5 +102,7 @@ typedef struct gpu_jobs {
     int32_t ends[DM_FILL_MANY_MAX]; /* one past each job's last block; those behind the last job repeat it */
     gpu_job jobs[DM_FILL_MANY_MAX];
 } gpu_jobs;
+
+#pragma GCC diagnostic pop
 
 #endif

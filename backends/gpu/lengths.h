@@ -111,7 +111,7 @@ DM_FN gpu_run<Int> gpu_run_of(const gpu_job &job, uint32_t r, const gpu_request 
     if (r != (uint32_t)job.padded_requests)
         return gpu_run<Int>{offset,
                             gpu_min<Index>(req.q, room),
-                            gpu_min<Index>(req.q, room + 1),
+                            gpu_min<Index>((Index)req.q - 1, room) + 1,
                             req.kv - req.q,
                             before.sparse,
                             req.kv,

@@ -4,20 +4,24 @@
 #include "formula.h"
 
 enum {
-    THREADS = 256,       /* of a block, unless a schedule wants more */
-    WHOLE_WARPS = 64,    /* of any GPU */
-    PAGE_THREADS = 512,  /* for tables, of each multiprocessor: the most where rows are narrow, */
-    SLOT_THREADS = 1024, /* and where they are as wide as the context */
-    FEW_REQUESTS = 16,   /* which have fewer threads: what is not live costs more than what is */
-    SLOTS_OF_THREAD = 8, /* of a row's declared slots, how many a thread is for */
-    ROWS_OF_THREAD = 8,  /* the fewest rows for which more threads are worth their start */
-    TOKENS_OF_SLICE = 2, /* of a request, that another block is worth */
+    THREADS = 256,         /* of a block, unless a schedule wants more */
+    WHOLE_WARPS = 64,      /* of any GPU */
+    PAGE_THREADS = 512,    /* for tables, of each multiprocessor: the most where rows are narrow, */
+    SLOT_THREADS = 1024,   /* and where they are as wide as the context */
+    FEW_REQUESTS = 16,     /* which have fewer threads: what is not live costs more than what is */
+    SLOTS_OF_THREAD = 8,   /* of a row's declared slots, how many a thread is for */
+    ROWS_OF_THREAD = 8,    /* the fewest rows for which more threads are worth their start */
+    TOKENS_OF_SLICE = 2,   /* of a request, that another block is worth */
+    MOST_TOKENS = 1 << 16, /* of a step where all requests have as many, padding among them */
     MOST_PADDING_TEAMS = 64,
     MAX_LENGTH_BLOCKS = 128,
     LENGTHS_THREADS = 128,        /* of a block for lengths alone, */
     LENGTHS_BY_WARP_THREADS = 64, /* and where each warp sums for itself, */
     LENGTHS_BY_WARP = 1024        /* up to so many requests */
 };
+
+/* Of token counts, each up to one more than the capacity. */
+_Static_assert((int64_t)GPU_MAX_THREADS *(GPU_STEP_CAPACITY + 1) <= INT32_MAX, "a block's sums leave 32 bits");
 
 static int64_t ceil_div(int64_t a, int64_t b)
 {
@@ -60,6 +64,21 @@ static bool are_step_schedules(const dm_job *job)
     return tokens <= job->capacity && tokens <= GPU_STEP_UNITS;
 }
 
+/* The tokens of requests that have as many each, as dm_tokens_written says. */
+static int64_t even_tokens_written(const dm_job *job)
+{
+    return dm_tokens_written(job, (int64_t)job->num_requests * job->extend_len);
+}
+
+/* The threads with a token each, and one for what follows the last. */
+static int64_t length_threads(const dm_job *job)
+{
+    const int64_t tokens = (int64_t)job->num_requests * job->extend_len,
+                  requests = job->padded_requests - job->num_requests;
+    const int64_t written = even_tokens_written(job) - tokens;
+    return tokens + (written > requests ? written : requests) + 1;
+}
+
 /* Whether 32 bits do, and there is a request to load. */
 static bool is_bounded(const dm_job *job)
 {
@@ -77,8 +96,8 @@ gpu_kind gpu_kind_of(const dm_job *job)
         return GPU_ANY;
     if (has_report && !ragged && (int64_t)job->num_requests * job->extend_len > GPU_STEP_REPORT)
         return GPU_ANY;
-    if (!ragged && job->extend_len > THREADS)
-        return GPU_ANY; /* a tile has whole requests */
+    if (!ragged && (job->extend_len > THREADS || length_threads(job) > MOST_TOKENS))
+        return GPU_ANY; /* a tile has whole requests, and each sums those of all before it */
     return ragged ? GPU_RAGGED : GPU_STEP;
 }
 
@@ -108,21 +127,6 @@ unsigned gpu_plan_lengths(const dm_job *job, gpu_lengths *out, unsigned *threads
     return (unsigned)clamp(ceil_div(job->num_requests, *threads), 1, INT32_MAX);
 }
 
-/* The tokens of requests that have as many each, as dm_tokens_written says. */
-static int64_t even_tokens_written(const dm_job *job)
-{
-    return dm_tokens_written(job, (int64_t)job->num_requests * job->extend_len);
-}
-
-/* The threads with a token each, and one for what follows the last. */
-static int64_t length_threads(const dm_job *job)
-{
-    const int64_t tokens = (int64_t)job->num_requests * job->extend_len,
-                  requests = job->padded_requests - job->num_requests;
-    const int64_t written = job->flags & DM_JOB_TOKENS ? even_tokens_written(job) - tokens : 0;
-    return tokens + (written > requests ? written : requests) + 1;
-}
-
 unsigned gpu_plan_threads(const dm_job *jobs, int count, gpu_kind kind)
 {
     int64_t most = THREADS;
@@ -136,7 +140,7 @@ static void plan_tokens(const dm_job *job, unsigned threads, gpu_job *out)
 {
     const int64_t all = length_threads(job);
     const int32_t n = job->extend_len;
-    out->tokens_written = job->flags & DM_JOB_TOKENS ? (int32_t)even_tokens_written(job) : -1;
+    out->tokens_written = (int32_t)even_tokens_written(job);
     out->extend_shift = n & (n - 1) ? -1 : floor_log2(clamp(n, 1, INT32_MAX));
     out->tile_requests = (int32_t)threads / (n ? n : 1);
     out->tile = all <= GPU_WARP_REQUESTS + 1 ? 0 : out->tile_requests * (n ? n : 1);
@@ -229,11 +233,12 @@ static void lower_tables(const dm_job *job, gpu_job *out)
     out->slot_bound = job->page_table_1 ? (uint32_t)clamp(job->page_table_1_bound, 0, INT32_MAX) : 0;
     out->page_bound = job->page_table ? (uint32_t)clamp(job->page_table_bound, 0, INT32_MAX) : 0;
     out->step_size = by_slot ? 1 : out->entry_size;
-    out->step_shift = by_slot ? 0 : out->entry_shift;
     out->read_size = by_slot ? 1 : out->page_size;
     out->read_shift = by_slot ? 0 : out->page_shift;
     const int64_t last_page = out->page_bound ? (int64_t)(out->page_bound - 1) * out->entry_size + 1 : 0;
-    out->read_bound = !by_slot ? out->page_bound : last_page > out->slot_bound ? (uint32_t)last_page : out->slot_bound;
+    out->read_bound = !by_slot                      ? out->page_bound
+                      : last_page > out->slot_bound ? (uint32_t)clamp(last_page, 0, INT32_MAX)
+                                                    : out->slot_bound;
     int32_t *const none =
         (int32_t *)(uintptr_t)job->source; /* so that an offset can be added; nothing is written there */
     out->page_table_1 = job->page_table_1 ? job->page_table_1 : none;

@@ -58,7 +58,8 @@ DM_FN void gpu_report_tokens(const gpu_job &job)
     if ((job.flags & DM_JOB_CU_SEQLENS_K && kv >> 31) || (job.flags & DM_JOB_DSA_CU_SEQLENS_K && sparse >> 31))
         flags |= DM_REPORT_NARROW;
     gpu_max64(&job.report->tokens_wanted, tokens);
-    gpu_or32(&job.report->flags, flags);
+    if (flags)
+        gpu_or32(&job.report->flags, flags);
 }
 
 /* What only the totals show: of tokens, and of prefixes over requests, whose last values are the largest. */

@@ -127,7 +127,7 @@ DM_FN Int gpu_sparse_prefix(const gpu_job &job, typename gpu_index<Int>::type be
         return (Int)gpu_exact_prefix(job.topk, job.pool_size, before, j);
     if (job.pool_size > 1)
         return gpu_pooled_prefix((int32_t)before, (int32_t)(before + j), job.topk, job.pool_size - 1);
-    const int32_t first = gpu_or_zero((int32_t)before + 1), zeros = gpu_or_zero(-(int32_t)before - 1);
+    const int32_t first = gpu_or_zero((int32_t)((uint32_t)before + 1)), zeros = gpu_or_zero(-(int32_t)before - 1);
     const int32_t n = gpu_or_zero((int32_t)j - zeros);
     const uint32_t rising = (uint32_t)gpu_min(gpu_or_zero(job.topk - first), n);
     return (Int)(rising * (uint32_t)first + gpu_sum_below(rising) + ((uint32_t)n - rising) * (uint32_t)job.topk);

@@ -211,7 +211,6 @@ template <class Int, bool RAGGED> DM_FN void gpu_fill_schedule(const gpu_job &jo
     const bool is_one_tile = tile.first >= (uint32_t)job.num_requests;
 #pragma unroll 1
     while (tile.first < (uint32_t)job.num_requests) {
-        __syncthreads(); /* the scan's readers are done */
         gpu_put_units<Int, RAGGED>(job, s, units, tile);
     }
     const gpu_starts<Int> starts = gpu_starts_of<Int, RAGGED>(job, s, tile);
@@ -220,7 +219,6 @@ template <class Int, bool RAGGED> DM_FN void gpu_fill_schedule(const gpu_job &jo
 #pragma unroll 1
     for (;;) {
         if (!is_one_tile) {
-            __syncthreads(); /* the readers of the tile before are done */
             low = tile.segments;
             gpu_put_units<Int, RAGGED>(job, s, units, tile);
         }

@@ -18,8 +18,8 @@
 enum { GPU_MIN_WARP = 32, GPU_MAX_WARPS = GPU_MAX_THREADS / GPU_MIN_WARP };
 
 /* Sums and counts are templates of their integer type. In 64 bits (unsigned) they are exact. In 32 bits, for the jobs
- * that engines have (is_step in gpu.c), tokens count up to one more than the capacity, and other sums are the low bits,
- * which is all that a fill stores. */
+ * that engines have (gpu_kind_of in plan.c), tokens count up to one more than the capacity, and other sums are the low
+ * bits, which is all that a fill stores. */
 template <class Int> struct gpu_index {
     typedef int64_t type; /* of a token's number */
 };

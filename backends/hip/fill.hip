@@ -1,4 +1,4 @@
-/* The kernel for AMD GPUs, and for NVIDIA's through HIP. */
+/* The kernels for AMD GPUs, and for NVIDIA's through HIP. */
 #include <hip/hip_runtime.h>
 
 /* nvcc works on a copy of a parameter that is not so marked; AMD's compilers have no such word. */
@@ -73,7 +73,7 @@ template <class Launch> DM_FN const Launch &gpu_where_used(const Launch &launch)
 #endif
 }
 
-#define KERNEL(NAME, name, parameter)                                                                          \
+#define KERNEL(NAME, name, parameter)                                                                                  \
     extern "C" __global__ void __launch_bounds__(GPU_MAX_THREADS, GPU_LEAST_RESIDENT)                                  \
         draftmeta_##name(const __grid_constant__ parameter launch)                                                     \
     {                                                                                                                  \
