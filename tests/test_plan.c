@@ -103,11 +103,11 @@ START_TEST(bounds)
         dm_fill_desc last, first;
         gpu_kind kind;
     } pairs[] = {
-        {"requests", set(GPU_STEP_REQUESTS, 1, 0), set(GPU_STEP_REQUESTS + 1, 1, 0), GPU_STEP},
+        {"requests", set(65535, 1, 0), set(65536, 1, 0), GPU_STEP},
         {"ragged requests", set(GPU_STEP_REQUESTS, 0, 9), set(GPU_STEP_REQUESTS + 1, 0, 9), GPU_RAGGED},
         {"capacity", set(9, 1, GPU_STEP_CAPACITY), set(9, 1, GPU_STEP_CAPACITY + 1), GPU_STEP},
         {"ragged capacity", set(9, 0, GPU_STEP_CAPACITY), set(9, 0, GPU_STEP_CAPACITY + 1), GPU_RAGGED},
-        {"tokens", set(16383, 256, 9), set(16384, 256, 9), GPU_STEP},
+        {"tokens", set(255, 256, 0), set(256, 256, 0), GPU_STEP},
         {"tokens of a request", set(2, 256, 0), set(2, 257, 0), GPU_STEP},
         {"report", reported(set(1024, 4, 0)), reported(set(1025, 4, 0)), GPU_STEP},
         {"scheduled requests", scheduled(set(511, 1, 0)), scheduled(set(512, 1, 0)), GPU_STEP},
@@ -125,17 +125,20 @@ END_TEST
 
 START_TEST(bounds_of_padding)
 {
-    dm_fill_desc d = set(9, 1, 9);
-    d.cu_seqlens_k = vec(1 << 20);
-    d.padded_requests = GPU_STEP_REQUESTS;
-    expect_kind("padded requests", &d, GPU_STEP);
-    d.padded_requests++;
-    expect_kind("padded requests", &d, GPU_ANY);
-    d.extend_len = 65; /* GPU_STEP_CAPACITY / 65 is 64527.7 */
-    d.padded_requests = 64527;
-    expect_kind("tokens of padded requests", &d, GPU_STEP);
-    d.padded_requests++;
-    expect_kind("tokens of padded requests", &d, GPU_ANY);
+    for (int32_t n = 0; n <= 4; n += 4) {
+        const int32_t most = n ? 65535 - 9 * n + 9 : GPU_STEP_REQUESTS; /* a step's have a thread each */
+        dm_fill_desc d = set(9, n, 36);
+        d.cu_seqlens_k = vec(1 << 20);
+        d.padded_requests = most;
+        expect_kind("padded requests", &d, n ? GPU_STEP : GPU_RAGGED);
+        d.padded_requests++;
+        expect_kind("padded requests", &d, GPU_ANY);
+    }
+    dm_fill_desc d = set(9, 1, 1 << 20);
+    d.padded_tokens = 65535;
+    expect_kind("padded tokens", &d, GPU_STEP);
+    d.padded_tokens++;
+    expect_kind("padded tokens", &d, GPU_ANY);
     d = scheduled(set(9, 1, 9));
     d.cu_seqlens_k = vec(1000);
     d.padded_requests = GPU_MAX_THREADS - 1;
@@ -208,6 +211,8 @@ START_TEST(lengths_alone_are_nothing_else)
         large.seqlens_expanded = large.dsa_cache_seqlens = vec(GPU_STEP_CAPACITY + 1);
         ck_assert(!are_alone(&with_report) && !are_alone(&with_schedule) && !are_alone(&large));
     }
+    dm_fill_desc most = lengths(16383, 256), more = lengths(16384, 256); /* tokens: 2^22 - 256, and 2^22 */
+    ck_assert(are_alone(&most) && !are_alone(&more));
     dm_fill_desc wide = lengths(100, 0), starts = wide;
     wide.extend_lens.type = DM_INT64;
     starts.query_start_loc = vec(101);
