@@ -107,7 +107,7 @@ START_TEST(bounds)
         {"ragged requests", set(GPU_STEP_REQUESTS, 0, 9), set(GPU_STEP_REQUESTS + 1, 0, 9), GPU_RAGGED},
         {"capacity", set(9, 1, GPU_STEP_CAPACITY), set(9, 1, GPU_STEP_CAPACITY + 1), GPU_STEP},
         {"ragged capacity", set(9, 0, GPU_STEP_CAPACITY), set(9, 0, GPU_STEP_CAPACITY + 1), GPU_RAGGED},
-        {"tokens", set(16383, 256, 9), set(16384, 256, 9), GPU_STEP},
+        {"tokens", set(52428, 5, 9), set(52429, 5, 9), GPU_STEP}, /* and one thread for what follows the last */
         {"tokens of a request", set(2, 256, 0), set(2, 257, 0), GPU_STEP},
         {"report", reported(set(1024, 4, 0)), reported(set(1025, 4, 0)), GPU_STEP},
         {"scheduled requests", scheduled(set(511, 1, 0)), scheduled(set(512, 1, 0)), GPU_STEP},
