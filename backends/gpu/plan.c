@@ -202,7 +202,7 @@ static int64_t plan_tables(const dm_job *job, int multiprocessors, unsigned thre
     const int32_t most = floor_log2(clamp(all / requests, (int64_t)1 << GPU_LEAST_TEAM_SHIFT, all));
     const int64_t columns = ceil_div(width, !slots                    ? 1
                                             : requests > FEW_REQUESTS ? SLOTS_OF_THREAD
-                                                                      : 2 * SLOTS_OF_THREAD);
+                                                                      : 4 * SLOTS_OF_THREAD);
     const int32_t column_shift = (int32_t)clamp(ceil_log2(columns), 0, most);
     int32_t row_shift = (int32_t)clamp(floor_log2(clamp(rows / ROWS_OF_THREAD, 1, INT32_MAX)), 0, most - column_shift);
     if (column_shift + row_shift < GPU_LEAST_TEAM_SHIFT)
