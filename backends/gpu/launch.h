@@ -46,7 +46,7 @@ typedef struct gpu_job {
     int32_t column_shift, request_shift;
     int32_t read_size, read_shift; /* KV tokens of a column; read_shift -1: no power of two */
     uint32_t read_bound;           /* of the wider table */
-    const void *pool;
+    const void *pool;              /* without indices: seq_lens */
     const int32_t *source;
     int64_t source_rows, source_stride;
     int32_t step_size;               /* elements of the source from one column to the next */

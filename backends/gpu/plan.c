@@ -220,7 +220,7 @@ static int64_t plan_tables(const dm_job *job, int multiprocessors, unsigned thre
 static void lower_tables(const dm_job *job, gpu_job *out)
 {
     const bool blocks = job->flags & DM_JOB_BLOCK_TABLE, by_slot = job->page_table_1;
-    out->pool = job->pool;
+    out->pool = job->pool ? job->pool : job->seq_lens;
     out->pool_bytes = !job->pool ? 0 : job->flags & DM_JOB_POOL64 ? 8 : 4;
     out->source = job->source;
     out->source_rows = job->source_rows;
