@@ -103,11 +103,11 @@ START_TEST(bounds)
         dm_fill_desc last, first;
         gpu_kind kind;
     } pairs[] = {
-        {"requests", set(65535, 1, 0), set(65536, 1, 0), GPU_STEP},
+        {"requests", set(GPU_STEP_REQUESTS, 1, 0), set(GPU_STEP_REQUESTS + 1, 1, 0), GPU_STEP},
         {"ragged requests", set(GPU_STEP_REQUESTS, 0, 9), set(GPU_STEP_REQUESTS + 1, 0, 9), GPU_RAGGED},
         {"capacity", set(9, 1, GPU_STEP_CAPACITY), set(9, 1, GPU_STEP_CAPACITY + 1), GPU_STEP},
         {"ragged capacity", set(9, 0, GPU_STEP_CAPACITY), set(9, 0, GPU_STEP_CAPACITY + 1), GPU_RAGGED},
-        {"tokens", set(255, 256, 0), set(256, 256, 0), GPU_STEP},
+        {"tokens", set(52428, 5, 9), set(52429, 5, 9), GPU_STEP}, /* and one thread for what follows the last */
         {"tokens of a request", set(2, 256, 0), set(2, 257, 0), GPU_STEP},
         {"report", reported(set(1024, 4, 0)), reported(set(1025, 4, 0)), GPU_STEP},
         {"scheduled requests", scheduled(set(511, 1, 0)), scheduled(set(512, 1, 0)), GPU_STEP},
@@ -125,17 +125,19 @@ END_TEST
 
 START_TEST(bounds_of_padding)
 {
-    for (int32_t n = 0; n <= 4; n += 4) {
-        const int32_t most = n ? 65535 - 9 * n + 9 : GPU_STEP_REQUESTS; /* a step's have a thread each */
-        dm_fill_desc d = set(9, n, 36);
-        d.cu_seqlens_k = vec(1 << 20);
-        d.padded_requests = most;
-        expect_kind("padded requests", &d, n ? GPU_STEP : GPU_RAGGED);
-        d.padded_requests++;
-        expect_kind("padded requests", &d, GPU_ANY);
-    }
-    dm_fill_desc d = set(9, 1, 1 << 20);
-    d.padded_tokens = 65535;
+    dm_fill_desc d = set(9, 1, 9);
+    d.cu_seqlens_k = vec(1 << 20);
+    d.padded_requests = GPU_STEP_REQUESTS;
+    expect_kind("padded requests", &d, GPU_STEP);
+    d.padded_requests++;
+    expect_kind("padded requests", &d, GPU_ANY);
+    d.extend_len = 65; /* GPU_STEP_CAPACITY / 65 is 64527.7 */
+    d.padded_requests = 64527;
+    expect_kind("tokens of padded requests", &d, GPU_STEP);
+    d.padded_requests++;
+    expect_kind("tokens of padded requests", &d, GPU_ANY);
+    d = set(9, 1, 1 << 20);
+    d.padded_tokens = GPU_STEP_TOKENS - 1;
     expect_kind("padded tokens", &d, GPU_STEP);
     d.padded_tokens++;
     expect_kind("padded tokens", &d, GPU_ANY);

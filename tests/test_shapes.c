@@ -275,6 +275,29 @@ START_TEST(a_set_of_any_size)
 }
 END_TEST
 
+/* Lengths alone of as many tokens for each request, which have a kernel: long runs, capacities that cut tokens off and
+ * such that have room. */
+START_TEST(static_lengths_alone)
+{
+    static const int32_t requests[] = {1, 31, 64, 65, 300}, tokens[] = {1, 3, 16, 17, 70};
+    static batch b;
+    rng r = rng_seeded(41, (uint64_t)_i);
+    for (size_t i = 0; i < LENGTH(tokens); i++)
+        for (int64_t room = -5; room <= 90; room += 95 / 2) {
+            fill_spec *s = &b.spec;
+            const int64_t wanted = (int64_t)requests[_i] * tokens[i];
+            *s = (fill_spec){.requests = requests[_i], .extend_len = tokens[i], .context = 80, .topk = 50};
+            s->seq_type = rng_chance(&r, 50) ? DM_INT64 : DM_INT32;
+            s->seq_len_bias = rng_chance(&r, 50) ? tokens[i] : 0;
+            s->wants = rng_chance(&r, 50) ? WANT_EXPANDED | WANT_DSA : rng_chance(&r, 50) ? WANT_EXPANDED : WANT_DSA;
+            s->capacity = wanted + room > 0 ? wanted + room : 1;
+            s->no_report = true;
+            draw_lengths(&b, &r);
+            check_image(spec_image(s), "tokens", tokens[i]);
+        }
+}
+END_TEST
+
 enum { HUGE_REQUESTS = 16600, HUGE_CAPACITY = (1 << 18) - 1 };
 
 /* Sums of tokens stop at one more than the capacity: at 2^32 they would begin again. Loops over lengths alone, a set,
@@ -295,7 +318,7 @@ START_TEST(requests_of_more_tokens_than_32_bits_count)
 }
 END_TEST
 
-enum { SIZES = 9, CALLS = 18 };
+enum { SIZES = 9, CALLS = 18, ALONE = 5 };
 
 static Suite *shapes_suite(void)
 {
@@ -309,6 +332,7 @@ static Suite *shapes_suite(void)
     tcase_add_loop_test(sets, a_set_of_any_size, 0, SIZES);
     tcase_add_loop_test(sets, a_drawn_set, 0, LOTS);
     tcase_add_loop_test(sets, drawn_sets_in_one_call, 0, CALLS);
+    tcase_add_loop_test(sets, static_lengths_alone, 0, ALONE);
     suite_add_tcase(suite, sets);
     TCase *huge = tcase_create("huge");
     tcase_add_loop_test(huge, requests_of_more_tokens_than_32_bits_count, 0, 3);

@@ -7,12 +7,13 @@
 enum {
     GPU_MAX_THREADS = 512,             /* of a block; shared memory is sized by it */
     GPU_STEP_CAPACITY = (1 << 22) - 2, /* the most tokens of a step */
-    GPU_STEP_REQUESTS = 1 << 16,       /* the most requests of a step */
-    GPU_STEP_STRIDE = 1 << 30,         /* the most elements from one row to the next: the next column fits 32 bits */
-    GPU_STEP_UNITS = 511,              /* with a schedule: the most tokens, so that segments fit 32 bits */
-    GPU_STEP_REPORT = 4096,            /* with a report: the most tokens */
-    GPU_WARP_REQUESTS = 31,            /* for which a warp of any GPU has lanes, and one more for what follows them */
-    GPU_LEAST_TEAM_SHIFT = 6           /* log2 of the fewest threads for one request's rows: whole warps of any GPU */
+    GPU_STEP_TOKENS = 1 << 18,   /* where all requests have as many: the most tokens, padding and the end among them */
+    GPU_STEP_REQUESTS = 1 << 16, /* the most requests of a step */
+    GPU_STEP_STRIDE = 1 << 30,   /* the most elements from one row to the next: the next column fits 32 bits */
+    GPU_STEP_UNITS = 511,        /* with a schedule: the most tokens, so that segments fit 32 bits */
+    GPU_STEP_REPORT = 4096,      /* with a report: the most tokens */
+    GPU_WARP_REQUESTS = 31,      /* for which a warp of any GPU has lanes, and one more for what follows them */
+    GPU_LEAST_TEAM_SHIFT = 6     /* log2 of the fewest threads for one request's rows: whole warps of any GPU */
 };
 
 /* No padding, so that equal launches are equal bytes. */
@@ -45,7 +46,7 @@ typedef struct gpu_job {
     int32_t column_shift, request_shift;
     int32_t read_size, read_shift; /* KV tokens of a column; read_shift -1: no power of two */
     uint32_t read_bound;           /* of the wider table */
-    const void *pool;
+    const void *pool;              /* without indices: seq_lens */
     const int32_t *source;
     int64_t source_rows, source_stride;
     int32_t step_size;               /* elements of the source from one column to the next */

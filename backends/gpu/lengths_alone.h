@@ -7,7 +7,7 @@
 
 enum {
     GPU_QUADS = 8,    /* loads of four lengths that a thread has in flight */
-    GPU_FEW_QUADS = 4 /* the same where that is enough */
+    GPU_FEW_QUADS = 2 /* the same where that is enough */
 };
 
 /* A length as memory has it, clamped and as far as it counts. */

@@ -4,15 +4,14 @@
 #include "formula.h"
 
 enum {
-    THREADS = 256,         /* of a block, unless a schedule wants more */
-    WHOLE_WARPS = 64,      /* of any GPU */
-    PAGE_THREADS = 512,    /* for tables, of each multiprocessor: the most where rows are narrow, */
-    SLOT_THREADS = 1024,   /* and where they are as wide as the context */
-    FEW_REQUESTS = 16,     /* which have fewer threads: what is not live costs more than what is */
-    SLOTS_OF_THREAD = 8,   /* of a row's declared slots, how many a thread is for */
-    ROWS_OF_THREAD = 8,    /* the fewest rows for which more threads are worth their start */
-    TOKENS_OF_SLICE = 2,   /* of a request, that another block is worth */
-    MOST_TOKENS = 1 << 16, /* of a step where all requests have as many, padding among them */
+    THREADS = 256,       /* of a block, unless a schedule wants more */
+    WHOLE_WARPS = 64,    /* of any GPU */
+    PAGE_THREADS = 512,  /* for tables, of each multiprocessor: the most where rows are narrow, */
+    SLOT_THREADS = 1024, /* and where they are as wide as the context */
+    FEW_REQUESTS = 16,   /* which have fewer threads: what is not live costs more than what is */
+    SLOTS_OF_THREAD = 8, /* of a row's declared slots, how many a thread is for */
+    ROWS_OF_THREAD = 8,  /* the fewest rows for which more threads are worth their start */
+    TOKENS_OF_SLICE = 2, /* of a request, that another block is worth */
     MOST_PADDING_TEAMS = 64,
     MAX_LENGTH_BLOCKS = 128,
     LENGTHS_THREADS = 128,        /* of a block for lengths alone, */
@@ -96,7 +95,7 @@ gpu_kind gpu_kind_of(const dm_job *job)
         return GPU_ANY;
     if (has_report && !ragged && (int64_t)job->num_requests * job->extend_len > GPU_STEP_REPORT)
         return GPU_ANY;
-    if (!ragged && (job->extend_len > THREADS || length_threads(job) > MOST_TOKENS))
+    if (!ragged && (job->extend_len > THREADS || length_threads(job) > GPU_STEP_TOKENS))
         return GPU_ANY; /* a tile has whole requests, and each sums those of all before it */
     return ragged ? GPU_RAGGED : GPU_STEP;
 }
@@ -203,7 +202,7 @@ static int64_t plan_tables(const dm_job *job, int multiprocessors, unsigned thre
     const int32_t most = floor_log2(clamp(all / requests, (int64_t)1 << GPU_LEAST_TEAM_SHIFT, all));
     const int64_t columns = ceil_div(width, !slots                    ? 1
                                             : requests > FEW_REQUESTS ? SLOTS_OF_THREAD
-                                                                      : 2 * SLOTS_OF_THREAD);
+                                                                      : 4 * SLOTS_OF_THREAD);
     const int32_t column_shift = (int32_t)clamp(ceil_log2(columns), 0, most);
     int32_t row_shift = (int32_t)clamp(floor_log2(clamp(rows / ROWS_OF_THREAD, 1, INT32_MAX)), 0, most - column_shift);
     if (column_shift + row_shift < GPU_LEAST_TEAM_SHIFT)
@@ -221,7 +220,7 @@ static int64_t plan_tables(const dm_job *job, int multiprocessors, unsigned thre
 static void lower_tables(const dm_job *job, gpu_job *out)
 {
     const bool blocks = job->flags & DM_JOB_BLOCK_TABLE, by_slot = job->page_table_1;
-    out->pool = job->pool;
+    out->pool = job->pool ? job->pool : job->seq_lens;
     out->pool_bytes = !job->pool ? 0 : job->flags & DM_JOB_POOL64 ? 8 : 4;
     out->source = job->source;
     out->source_rows = job->source_rows;

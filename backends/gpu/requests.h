@@ -66,7 +66,7 @@ template <bool RAGGED> DM_FN gpu_request gpu_request_of(const gpu_job &job, uint
 {
     const bool is_there = r < (uint32_t)job.num_requests;
     const int32_t q = RAGGED ? gpu_query_of(job, raw) : job.extend_len;
-    return gpu_request{is_there ? gpu_kv_of(job, raw) : 0, is_there ? q : 0};
+    return gpu_request{gpu_kv_of(job, raw) & -(int32_t)is_there, q & -(int32_t)is_there}; /* without a branch */
 }
 
 /* The KV tokens that token j of a request sees, as far as there is such a token. */

@@ -10,11 +10,14 @@ typedef struct gpu_raw_row {
     gpu_words row;
 } gpu_raw_row;
 
+/* Without indices, job.pool has the lengths, of which a step loads the first: a branch would take longer. */
 template <class Int, bool RAGGED> DM_FN gpu_raw_row gpu_load_row(const gpu_job &job, uint32_t r)
 {
     gpu_raw_row raw = {gpu_load<Int, RAGGED>(job, r), {(int32_t)r, 0}};
-    if (job.pool_bytes && (!gpu_is_exact<Int>() || r < (uint32_t)job.num_requests))
-        raw.row = gpu_load_words(job.pool, job.pool_bytes, gpu_loaded<Int>(job, r));
+    if (gpu_is_exact<Int>() && (!job.pool_bytes || r >= (uint32_t)job.num_requests))
+        return raw;
+    const gpu_words row = gpu_load_words(job.pool, job.pool_bytes, gpu_loaded<Int>(job, r));
+    raw.row = job.pool_bytes ? row : raw.row;
     return raw;
 }
 
@@ -103,7 +106,8 @@ template <class Int> DM_FN int32_t gpu_entry_of(const gpu_job &job, int32_t slot
     return (slot + (slot >> 31 & (job.entry_size - 1))) >> job.entry_shift;
 }
 
-/* Columns column, column + across, ..., COLUMNS of them, which are all live: each is loaded once, for both tables. */
+/* Columns column, column + across, ..., COLUMNS of them, which are all live: each is loaded once, for both tables. The
+ * first row is there. */
 template <class Int, int COLUMNS>
 DM_FN void gpu_copy_columns(const gpu_job &job, const gpu_rows<Int> &rows, uint32_t column, int32_t first_row)
 {
@@ -127,7 +131,7 @@ DM_FN void gpu_copy_columns(const gpu_job &job, const gpu_rows<Int> &rows, uint3
         page[i] = gpu_entry_of<Int>(job, slot[i]);
     }
 #pragma unroll 1
-    for (Index row = first_row; row < rows.count; row += down) {
+    for (Index row = first_row;;) {
 #pragma unroll
         for (uint32_t i = 0; i < COLUMNS; i++) {
             if (is_slot[i])
@@ -135,6 +139,9 @@ DM_FN void gpu_copy_columns(const gpu_job &job, const gpu_rows<Int> &rows, uint3
             if (begins[i])
                 entries[entry[i]] = page[i];
         }
+        row += down;
+        if (row >= rows.count)
+            return;
         slots += gpu_row_offset<Int>(down, job.page_table_1_stride);
         entries += gpu_row_offset<Int>(down, job.page_table_stride);
     }
@@ -156,12 +163,13 @@ template <class Int, bool RAGGED> DM_FN void gpu_fill_tables(const gpu_job &job,
         t = (Index)gpu_tokens_before<Int>(job, gpu_min((uint32_t)(first >> job.request_shift), requests),
                                           gpu_min(r, requests));
     const gpu_rows<Int> rows = gpu_rows_of<Int, RAGGED>(job, r, raw, t);
+    const uint32_t columns = row < rows.count ? rows.columns : 0;
 #pragma unroll 1
-    for (uint32_t column = (uint32_t)number & job.column_mask; column < rows.columns;) {
-        if (!RAGGED && column + 3 * across < rows.columns) {
+    for (uint32_t column = (uint32_t)number & job.column_mask; column < columns;) {
+        if (!RAGGED && column + 3 * across < columns) {
             gpu_copy_columns<Int, 4>(job, rows, column, row);
             column += 4 * across;
-        } else if (column + across < rows.columns) {
+        } else if (column + across < columns) {
             gpu_copy_columns<Int, 2>(job, rows, column, row);
             column += 2 * across;
         } else {
