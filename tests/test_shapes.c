@@ -329,12 +329,14 @@ static Suite *shapes_suite(void)
     suite_add_tcase(suite, of_64);
     suite_add_tcase(suite, others);
     TCase *sets = tcase_create("sets");
+    tcase_set_tags(sets, "drawn");
     tcase_add_loop_test(sets, a_set_of_any_size, 0, SIZES);
     tcase_add_loop_test(sets, a_drawn_set, 0, LOTS);
     tcase_add_loop_test(sets, drawn_sets_in_one_call, 0, CALLS);
     tcase_add_loop_test(sets, static_lengths_alone, 0, ALONE);
     suite_add_tcase(suite, sets);
     TCase *huge = tcase_create("huge");
+    tcase_set_tags(huge, "drawn");
     tcase_add_loop_test(huge, requests_of_more_tokens_than_32_bits_count, 0, 3);
     suite_add_tcase(suite, huge);
     return suite;
