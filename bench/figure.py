@@ -1,6 +1,6 @@
 """The README's figure: GPU time of a refresh as SGLang asks for it, cold and warm, beside SGLang's own kernels.
 
-python bench/figure.py BENCH.json docs/figures/summary.png
+python bench/figure.py BENCH.json docs/figures/cold.png
 
 BENCH.json is what `draftmeta bench --backend cuda --json BENCH.json` writes. SGLang's figures are those of the bars,
 tools/bench_rows.c. Needs matplotlib."""
