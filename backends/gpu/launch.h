@@ -100,7 +100,7 @@ typedef struct gpu_lengths {
 
 /* The parameter of the kernels for many jobs: at most 4096 bytes, the limit of every driver. */
 typedef struct gpu_jobs {
-    int32_t ends[DM_FILL_MANY_MAX]; /* one past each job's last block; those behind the last job repeat it */
+    int32_t ends[DM_FILL_MANY_MAX]; /* one past each job's last block; those after the last job repeat it */
     gpu_job jobs[DM_FILL_MANY_MAX];
 } gpu_jobs;
 

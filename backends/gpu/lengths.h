@@ -11,7 +11,7 @@ typedef struct gpu_slice {
     int index, count;
 } gpu_slice;
 
-/* The tokens of one request, or the padding behind the last. */
+/* The tokens of one request, or the padding after the last. */
 template <class Int> struct gpu_run {
     typename gpu_index<Int>::type offset, lengths, entries; /* entries: of the prefix, which has one at the capacity */
     typename gpu_index<Int>::type before;                   /* token j sees before + 1 + j KV tokens, or none */
@@ -87,7 +87,7 @@ template <class Int> DM_FN void gpu_write_runs(const gpu_job &job, const gpu_run
     }
 }
 
-/* before: the sums before request r, which may be the one behind the last: then they are the totals. */
+/* before: the sums before request r, which may be the one after the last: then they are the totals. */
 template <class Int>
 DM_FN void gpu_write_request(const gpu_job &job, uint32_t r, int32_t kv, const gpu_sums<Int> &before)
 {
@@ -102,7 +102,7 @@ DM_FN void gpu_write_request(const gpu_job &job, uint32_t r, int32_t kv, const g
         *job.num_tokens = (int32_t)(uint32_t)tokens;
 }
 
-/* Request r's tokens; the one behind the last request has the padding. */
+/* Request r's tokens; the one after the last request has the padding. */
 template <class Int>
 DM_FN gpu_run<Int> gpu_run_of(const gpu_job &job, uint32_t r, const gpu_request &req, const gpu_sums<Int> &before)
 {
@@ -156,7 +156,7 @@ template <class Int, bool RAGGED> DM_FN void gpu_fill_runs(const gpu_job &job, i
 
 /* ---- Requests with the same number of tokens, in a step ---- */
 
-/* Token j of request r. What is behind the last token counts as requests of one token. */
+/* Token j of request r. What comes after the last token counts as requests of one token. */
 typedef struct gpu_token {
     uint32_t r;
     int32_t j;
@@ -176,7 +176,7 @@ DM_FN gpu_token gpu_token_of(const gpu_job &job, uint32_t t)
 DM_FN void gpu_fill_tokens(const gpu_job &job, int block)
 {
     const uint32_t requests = (uint32_t)job.num_requests, tile = (uint32_t)job.tile;
-    const uint32_t none = INT32_MAX; /* is behind all that is written */
+    const uint32_t none = INT32_MAX; /* is after all that is written */
     const uint32_t t = tile && threadIdx.x >= tile ? none : (uint32_t)block * tile + threadIdx.x;
     const gpu_token token = gpu_token_of(job, t);
     const gpu_raw raw = gpu_load<uint32_t, false>(job, token.r);

@@ -6,7 +6,7 @@
 
 #include "launch.h"
 
-/* A graph is ordered behind its own earlier launches, also those on other streams. So each belongs to one stream for
+/* A graph is ordered after its own earlier launches, also those on other streams. So each belongs to one stream for
  * good, and streams that come when all are taken have none. */
 enum { STREAMS = 4, CALLS = 8, NON_BLOCKING = 1 };
 

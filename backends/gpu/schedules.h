@@ -178,7 +178,7 @@ template <class Int> DM_FN Int gpu_start(const dm_job_schedule &s, const gpu_sta
     return slot * starts.quotient + (s.flags & DM_SCHED_TAIL_HEAVY ? late : gpu_min(slot, starts.rest));
 }
 
-/* Writes the slots that begin within the tile, from segment low on, and those that begin behind all. */
+/* Writes the slots that begin within the tile, from segment low on, and those that begin after all. */
 template <class Int>
 DM_FN void gpu_write_slots(const gpu_job &job, const dm_job_schedule &s, const gpu_units<Int> &units,
                            const gpu_starts<Int> &starts, const gpu_tile<Int> &tile, Int low, int slice)

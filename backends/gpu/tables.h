@@ -69,7 +69,7 @@ DM_FN gpu_rows<Int> gpu_rows_of(const gpu_job &job, uint32_t r, const gpu_raw_ro
                          gpu_min(columns, job.read_bound)};
 }
 
-/* Zeroes what is not live of both tables; behind the last request, the padding's rows, which teams share. */
+/* Zeroes what is not live of both tables; after the last request, the padding's rows, which teams share. */
 template <class Int>
 DM_FN void gpu_clear_rows(const gpu_job &job, uint32_t r, const gpu_rows<Int> &rows, uint32_t column, int32_t first_row)
 {
@@ -147,7 +147,7 @@ DM_FN void gpu_copy_columns(const gpu_job &job, const gpu_rows<Int> &rows, uint3
     }
 }
 
-/* The rows of one request for each thread; behind the last request come those of the padding. As many columns are in
+/* The rows of one request for each thread; after the last request come those of the padding. As many columns are in
  * flight as the thread has, up to four, or two in the larger code of ragged requests: what is not live costs no
  * instructions. */
 template <class Int, bool RAGGED> DM_FN void gpu_fill_tables(const gpu_job &job, int block)
