@@ -162,9 +162,10 @@ DM_API dm_status dm_backend_query(int32_t index, dm_backend_info *info);
  * not there. DM_ERR_STRUCT_SIZE, DM_ERR_NO_BACKEND, DM_ERR_DRIVER, DM_ERR_OUT_OF_MEMORY, DM_ERR_CONFIG.
  *
  * Environment, read here and in dm_backend_query: DRAFTMETA_BACKEND (cuda, hip, cpu); DRAFTMETA_CHECK=1 (check
- * overlaps, devices and allocation sizes on every fill); DRAFTMETA_GRAPHS=1 (fills that repeat go by graphs: see dm_fill);
- * DRAFTMETA_LOG=0 (no warnings); DRAFTMETA_CUDA_LIBRARY and DRAFTMETA_HIP_LIBRARY (absolute path of the driver library
- * to open instead of the system's). */
+ * overlaps, devices and allocation sizes on every fill); DRAFTMETA_GRAPHS=1 (fills that repeat go by graphs: see
+ * dm_fill); DRAFTMETA_LOG=0 (no warnings); DRAFTMETA_CUDA_LIBRARY and DRAFTMETA_HIP_LIBRARY (absolute path of the
+ * driver library to open instead of the system's). Set-user-ID programs and those with file capabilities read none of
+ * them. */
 DM_API dm_status dm_open(const dm_options *options, dm_context **ctx);
 
 /* Frees the context. Work that it enqueued must have finished. NULL is allowed. */
@@ -359,10 +360,10 @@ typedef struct dm_fill_desc {
  * Legal during stream capture. The calling thread's current device is as before afterwards.
  * On CUDA with DRAFTMETA_GRAPHS=1, outside of captures, a launch that equals one of the last 8 distinct ones on its
  * stream may be made by launching a graph of that kernel, for less host time and, as its parameter then comes from
- * device memory, more time on the GPU (docs/performance.md): the same work in the same order. The first 4 streams that fill,
- * of default priority and of the primary context itself, have such graphs for as long as ctx is open. What else is set
- * for a stream (access-policy windows, synchronisation domains) does not reach them, and profilers show graph launches.
- * Bad values in the arrays never fail the call: they are clamped or skipped as above and the report says so.
+ * device memory, more time on the GPU (docs/performance.md): the same work in the same order. The first 4 streams that
+ * fill, of default priority and of the primary context itself, have such graphs for as long as ctx is open. What else
+ * is set for a stream (access-policy windows, synchronisation domains) does not reach them, and profilers show graph
+ * launches. Bad values in the arrays never fail the call: they are clamped or skipped as above and the report says so.
  * DM_ERR_ARGUMENT, _STRUCT_SIZE, _TYPE, _SHAPE, _RANGE, _MISSING, _CONFLICT, _ALIGNMENT: the descriptor, field named in
  * dm_last_error; with DRAFTMETA_CHECK=1 also _OVERLAP and _POINTER; _DRIVER, _OUT_OF_MEMORY: the launch failed. */
 DM_API dm_status dm_fill(dm_context *ctx, const dm_fill_desc *desc, dm_stream stream);

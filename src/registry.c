@@ -16,11 +16,12 @@ enum { NUM_BACKENDS = sizeof backends / sizeof *backends };
 static const char *const variables[] = {
     "DRAFTMETA_BACKEND",     "DRAFTMETA_CHECK", "DRAFTMETA_CUDA_LIBRARY", "DRAFTMETA_GRAPHS",
     "DRAFTMETA_HIP_LIBRARY", "DRAFTMETA_LOG",   "DRAFTMETA_REQUIRE", /* read by the test suites */
+    "DRAFTMETA_VERBOSE",                                             /* read by the Python package */
 };
 
 void dm_warn(const char *format, ...)
 {
-    const char *level = getenv("DRAFTMETA_LOG");
+    const char *level = secure_getenv("DRAFTMETA_LOG");
     if (level && strcmp(level, "0") == 0)
         return;
     char line[512];
@@ -41,7 +42,7 @@ static bool is_known_variable(const char *name, size_t length)
 
 static void warn_unless_0_or_1(const char *name)
 {
-    const char *value = getenv(name);
+    const char *value = secure_getenv(name);
     if (value && *value && strcmp(value, "0") != 0 && strcmp(value, "1") != 0)
         dm_warn("%s is \"%s\"; it takes 0 or 1, and is taken as 1", name, value);
 }
@@ -64,7 +65,7 @@ static void warn_about_variables_once(void)
 /* A variable's value; empty counts as not set. */
 static const char *variable(const char *name)
 {
-    const char *value = name ? getenv(name) : NULL;
+    const char *value = name ? secure_getenv(name) : NULL;
     return value && *value ? value : NULL;
 }
 
