@@ -85,7 +85,8 @@ static int64_t row_stride(const dm_table *t)
 
 dm_status dm_check_struct(const char *name, const void *given, size_t size, size_t known)
 {
-    if (size < known)
+    const size_t most = 65536; /* no version's struct has more; a garbled size is not followed through memory */
+    if (size < known || size > most)
         return dm_fail(DM_ERR_STRUCT_SIZE, "%s->size is %zu: set it to the struct's sizeof, %zu", name, size, known);
     for (size_t i = known; i < size; i++)
         if (((const unsigned char *)given)[i])
@@ -429,7 +430,8 @@ static int64_t source_pages(const dm_fill_desc *desc)
 {
     if (desc->block_table.data)
         return desc->block_table.cols;
-    return desc->page_size ? (desc->req_to_token.cols + desc->page_size - 1) / desc->page_size : 0;
+    const int64_t cols = desc->req_to_token.cols, size = desc->page_size;
+    return size ? cols / size + (cols % size != 0) : 0;
 }
 
 static dm_job lower(const dm_fill_desc *desc)
@@ -505,9 +507,10 @@ int dm_list_ranges(const dm_fill_desc *desc, size_t index, dm_range ranges[DM_MA
     }
     for (int i = 0; i < NUM_TABLES; i++) {
         const dm_table *t = table_of(desc, &table_fields[i]);
+        if (!t->data)
+            continue; /* its numbers are not checked, and may be anything */
         const int64_t elements = t->rows ? (t->rows - 1) * row_stride(t) + t->cols : 0;
-        if (t->data)
-            ranges[n++] = range_of(table_fields[i].name, t->data, elements * 4, index, table_fields[i].output);
+        ranges[n++] = range_of(table_fields[i].name, t->data, elements * 4, index, table_fields[i].output);
     }
     for (int i = 0; i < 2; i++) {
         const dm_vec *v = &desc->schedules[i].table;

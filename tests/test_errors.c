@@ -573,10 +573,10 @@ START_TEST(sizes_of_descriptors)
     prepare(&m);
     const dm_fill_desc good = by_slots(&m);
     later_desc d = {.known = good};
-    const size_t bad_sizes[] = {0, 1, sizeof good - 1};
+    const size_t bad_sizes[] = {0, 1, sizeof good - 1, 1 << 20, SIZE_MAX};
     for (size_t i = 0; i < LENGTH(bad_sizes); i++) {
         d.known.size = bad_sizes[i];
-        expect_refused(ctx, "too small", &m, &good, &d.known, DM_ERR_STRUCT_SIZE, "->size is ");
+        expect_refused(ctx, "bad size", &m, &good, &d.known, DM_ERR_STRUCT_SIZE, "->size is ");
     }
     d.known.size = sizeof d;
     for (int i = 0; i < 3; i++) {
@@ -720,6 +720,7 @@ START_TEST(bad_options)
     REJECTS(DM_ERR_ARGUMENT, "ctx is NULL", dm_open(&good, NULL));
     REJECTS(DM_ERR_STRUCT_SIZE, "options->size is 0", open_with((dm_options){.backend = "cpu"}));
     REJECTS(DM_ERR_STRUCT_SIZE, "options->size is ", open_with((dm_options){SIZE - 1, "cpu", 0, 0}));
+    REJECTS(DM_ERR_STRUCT_SIZE, "options->size is ", open_with((dm_options){SIZE_MAX, "cpu", 0, 0}));
     REJECTS(DM_ERR_ARGUMENT, "options.backend is \"tpu\"", open_with((dm_options){SIZE, "tpu", 0, 0}));
     REJECTS(DM_ERR_ARGUMENT, "options.backend is \"\"", open_with((dm_options){SIZE, "", 0, 0}));
     REJECTS(DM_ERR_ARGUMENT, "options.backend is \"CPU\"", open_with((dm_options){SIZE, "CPU", 0, 0}));
