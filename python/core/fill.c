@@ -353,14 +353,17 @@ PyObject *core_read_report(PyObject *module, PyObject *args, PyObject *kwargs)
     (void)module;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOO:read_report", names, &object, &given, &backend, &ordinal))
         return NULL;
+    if (object == Py_None) {
+        PyErr_SetString(PyExc_TypeError, "report is None: it takes the buffer that was given as Fill(report=...)");
+        return NULL;
+    }
     fields_ = Py_BuildValue("{s:O,s:O,s:O}", "report", object, "backend", backend, "device", ordinal);
     binding b;
     device *d = fields_ ? bind(&b, fields_) : NULL;
     dm_stream stream;
     dm_report report;
     if (d && choose_stream(given, b.has_torch, d, &stream)) {
-        const dm_status status =
-            b.desc.report ? dm_download(d->ctx, &report, b.desc.report, sizeof report, stream) : DM_OK;
+        const dm_status status = dm_download(d->ctx, &report, b.desc.report, sizeof report, stream);
         result = status == DM_OK ? Py_BuildValue("(IIK)", report.flags, report.bad_request,
                                                  (unsigned long long)report.tokens_wanted)
                                  : raise_status(status);

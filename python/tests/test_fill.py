@@ -251,6 +251,8 @@ def test_report(place):
     assert read == draftmeta.Report(flags=17, bad_request=2, tokens_wanted=6)
     assert read.kv_clamped and read.tokens_dropped
     assert not (read.q_clamped or read.bad_pool or read.narrow)
+    with pytest.raises(TypeError, match="report is None"):
+        draftmeta.read_report(None, **where)
 
 
 def test_a_failing_call_writes_nothing(place):
