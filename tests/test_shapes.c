@@ -275,6 +275,25 @@ START_TEST(a_set_of_any_size)
 }
 END_TEST
 
+/* Prefixes that int32 just holds, and such that it does not: of KV tokens, and of those that are kept, stored or not.
+ */
+START_TEST(narrow_sums_of_a_step)
+{
+    static const int64_t half[] = {1 << 30, 1 << 30, 0}, most[] = {INT32_MAX, INT32_MAX, INT32_MAX};
+    static const int64_t quarters[] = {1 << 29, 1 << 29, (1 << 29) - 1}, just[] = {INT32_MAX - 2, 1, 1};
+    static const int64_t *const lengths[] = {half, most, quarters, just};
+    static const unsigned wants[] = {WANT_CU_K | WANT_EXPANDED, WANT_DSA_PREFIX};
+    for (size_t i = 0; i < LENGTH(lengths) * LENGTH(wants); i++)
+        for (int32_t n = 1; n <= 4; n += 3)
+            for (int64_t capacity = 0; capacity <= 2; capacity++) { /* 0: of all tokens */
+                fill_spec s = {.requests = 3, .extend_len = n, .topk = INT32_MAX, .context = 1, .capacity = capacity};
+                s.seq_lens = lengths[i / LENGTH(wants)];
+                s.wants = wants[i % LENGTH(wants)];
+                check_image(spec_image(&s), "narrow sums", (int)i);
+            }
+}
+END_TEST
+
 /* Lengths alone of as many tokens for each request, which have a kernel: long runs, capacities that cut tokens off and
  * such that have room. */
 START_TEST(static_lengths_alone)
@@ -334,6 +353,7 @@ static Suite *shapes_suite(void)
     tcase_add_loop_test(sets, a_drawn_set, 0, LOTS);
     tcase_add_loop_test(sets, drawn_sets_in_one_call, 0, CALLS);
     tcase_add_loop_test(sets, static_lengths_alone, 0, ALONE);
+    tcase_add_test(sets, narrow_sums_of_a_step);
     suite_add_tcase(suite, sets);
     TCase *huge = tcase_create("huge");
     tcase_set_tags(huge, "drawn");
