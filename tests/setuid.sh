@@ -3,7 +3,8 @@
 # Usage: setuid.sh LIBRARY INCLUDE_FOLDER
 set -euo pipefail
 library=$1 include=$2
-[ "$(id -u)" = 0 ] && command -v setpriv >/dev/null || { echo "SKIP: needs root and setpriv"; exit 77; }
+unprivileged=(setpriv --reuid=65534 --clear-groups)
+[ "$(id -u)" = 0 ] && "${unprivileged[@]}" true 2>/dev/null || { echo "SKIP: needs root and setpriv"; exit 77; }
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -30,7 +31,7 @@ gcc -I "$include" program.c libdraftmeta.so.0 -Wl,-rpath,"$folder" -o program
 chmod -R a+rX "$folder"
 
 output() { # of the program, as an unprivileged user runs it
-    setpriv --reuid=65534 --clear-groups env DRAFTMETA_HIP_LIBRARY="$folder/driver.so" DRAFTMETA_LOG=0 ./program
+    "${unprivileged[@]}" env DRAFTMETA_HIP_LIBRARY="$folder/driver.so" DRAFTMETA_LOG=0 ./program
 }
 grep -q "driver loaded" <<<"$(output)" || { echo "a plain program did not load the driver" >&2; exit 1; }
 chmod u+s program
