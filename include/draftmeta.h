@@ -57,7 +57,7 @@ extern "C" {
 typedef enum dm_status {
     DM_OK = 0,
     DM_ERR_ARGUMENT = 1,       /* a pointer argument is NULL, or an enum or flag value is unknown */
-    DM_ERR_STRUCT_SIZE = 2,    /* a struct's size is too small, or bytes this version does not know are not zero */
+    DM_ERR_STRUCT_SIZE = 2,    /* a struct's size is too small, above 65,536, or bytes not known here are not zero */
     DM_ERR_TYPE = 3,           /* an array's type is not one of those its field takes */
     DM_ERR_SHAPE = 4,          /* an array is too short, has a negative extent, or rows that overlap */
     DM_ERR_RANGE = 5,          /* a scalar is negative, or zero where it is used */
