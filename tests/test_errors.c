@@ -1134,6 +1134,23 @@ START_TEST(messages_are_per_thread)
 }
 END_TEST
 
+/* The extents of tables that are not given may be anything. The sanitizers see what overflows. */
+START_TEST(extents_of_absent_tables)
+{
+    setenv("DRAFTMETA_CHECK", "1", 1);
+    dm_context *ctx = open_cpu();
+    int32_t num_tokens = -1;
+    dm_fill_desc d = {.size = sizeof d, .page_size = 2, .num_tokens = {&num_tokens, 1, DM_INT32}};
+    d.req_to_token = (dm_table){NULL, 0, INT64_MAX, 0, DM_INT32};
+    ACCEPTS(dm_fill(ctx, &d, NULL));
+    ck_assert_int_eq(num_tokens, 0);
+    d.req_to_token = (dm_table){NULL, 0, 0, 0, DM_INT32};
+    d.page_table = (dm_table){NULL, INT64_MIN, 0, 5, DM_INT32};
+    ACCEPTS(dm_fill(ctx, &d, NULL));
+    dm_close(ctx);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *tests[] = {the_good_descriptors_are_good,
@@ -1145,6 +1162,7 @@ int main(void)
                             outputs_per_token_bound_a_schedule,
                             sizes_of_descriptors,
                             garbled_sizes,
+                            extents_of_absent_tables,
                             bad_fill_arguments,
                             a_late_error_writes_nothing,
                             bad_memory_arguments,
