@@ -14,9 +14,16 @@ static const dm_backend *const backends[] = {&dm_backend_cuda, &dm_backend_hip, 
 enum { NUM_BACKENDS = sizeof backends / sizeof *backends };
 
 static const char *const variables[] = {
-    "DRAFTMETA_BACKEND",     "DRAFTMETA_CHECK", "DRAFTMETA_CUDA_LIBRARY", "DRAFTMETA_GRAPHS",
-    "DRAFTMETA_HIP_LIBRARY", "DRAFTMETA_LOG",   "DRAFTMETA_REQUIRE", /* read by the test suites */
-    "DRAFTMETA_VERBOSE",                                             /* read by the Python package */
+    "DRAFTMETA_BACKEND",
+    "DRAFTMETA_CHECK",
+    "DRAFTMETA_CUDA_LIBRARY",
+    "DRAFTMETA_GRAPHS",
+    "DRAFTMETA_HIP_LIBRARY",
+    "DRAFTMETA_LOG",
+    /* Read by the test suites, and by the Python package. */
+    "DRAFTMETA_COMMAND",
+    "DRAFTMETA_REQUIRE",
+    "DRAFTMETA_VERBOSE",
 };
 
 void dm_warn(const char *format, ...)

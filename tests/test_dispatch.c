@@ -430,6 +430,7 @@ START_TEST(doubtful_variables_warn_once)
     set("DRAFTMETA_GRAPHS", "off");
     set("DRAFTMETA_LOG", "yes");
     set("DRAFTMETA_VERBOSE", "1");
+    set("DRAFTMETA_COMMAND", "build/ci/bin/draftmeta");
     const outcome o = warnings();
     ck_assert_int_eq(count_of(o.printed, "\n"), 4);
     ck_assert_int_eq(count_of(o.printed, "unknown variable DRAFTMETA_FOO"), 1);

@@ -275,8 +275,7 @@ START_TEST(a_set_of_any_size)
 }
 END_TEST
 
-/* Prefixes that int32 just holds, and such that it does not: of KV tokens, and of those that are kept, stored or not.
- */
+/* Prefixes that int32 just holds, and such that it does not: of KV tokens, and of those that are kept. */
 START_TEST(narrow_sums_of_a_step)
 {
     static const int64_t half[] = {1 << 30, 1 << 30, 0}, most[] = {INT32_MAX, INT32_MAX, INT32_MAX};

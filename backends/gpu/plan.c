@@ -238,8 +238,8 @@ static void lower_tables(const dm_job *job, gpu_job *out)
     out->read_bound = !by_slot                      ? out->page_bound
                       : last_page > out->slot_bound ? (uint32_t)clamp(last_page, 0, INT32_MAX)
                                                     : out->slot_bound;
-    int32_t *const none =
-        (int32_t *)(uintptr_t)job->source; /* so that an offset can be added; nothing is written there */
+    /* So that an offset can be added where there is no table; nothing is written there. */
+    int32_t *const none = (int32_t *)(uintptr_t)job->source;
     out->page_table_1 = job->page_table_1 ? job->page_table_1 : none;
     out->page_table = job->page_table ? job->page_table : none;
     out->page_table_1_stride = job->page_table_1_stride;

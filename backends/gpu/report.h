@@ -32,8 +32,7 @@ DM_FN void gpu_raise_flags(const gpu_job &job, uint32_t r, uint32_t flags)
         gpu_or32(&job.report->flags, flags);
 }
 
-/* One block, a token a thread and as many at a time as it has. A step's tokens are too few for other sums to be narrow.
- */
+/* One block, a token a thread and as many at a time as it has. Tokens are too few for other sums to be narrow. */
 DM_FN void gpu_report_tokens(const gpu_job &job)
 {
     const uint32_t n = (uint32_t)job.extend_len, tokens = (uint32_t)job.num_requests * n;
